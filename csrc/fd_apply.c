@@ -1,0 +1,283 @@
+/* A view, applied: the walk over mask, x and y together.
+ *
+ * The axes of the three are permuted so that y is walked in memory order, merged where they are one axis in all three,
+ * and then one of four plans serves the innermost of them. Whatever the plan, a kernel gets packed bits and a run:
+ *
+ *   RUNS      the mask runs along the inner axis (m = 1), which is long: whole blocks straight from the law. An axis just
+ *             outside along which the mask stands still (channels last, locked dropout) reuses each chunk's bits.
+ *   CONSTANT  the mask stands still along the inner axis (channels first): each row is scaled or zeroed as a whole.
+ *   TILES     the mask leaps along the inner axis and runs along another (a transposed array): square tiles of bits are
+ *             made along the mask and turned.
+ *   ROWS      everything else, notably short rows: bits are put together in C order, as far as x and y are contiguous. */
+#include "fd_view.h"
+
+#define CHUNK 8192     /* bits made at once by RUNS: 1 KiB, a guest in L1 */
+#define ROW_CHUNK 2048 /* elements put together at once by ROWS */
+#define LONG_ROW 512   /* from here a row is worth a kernel call of its own */
+#define TILE_I 128     /* a tile: along the inner axis, */
+#define TILE_A 1024    /* along the axis where the mask runs */
+#define PACK 512       /* elements gathered at once when x or y is not contiguous */
+
+typedef struct {
+    const fd_kernels *kernels;
+    fd_law law;
+    uint64_t start;
+    fd_run_fn *run;
+    double scale;
+    const char *x;
+    char *y;
+    int64_t x_item, y_item;
+    int nd;
+    fd_axis axes[FD_MAX_NDIM];
+    /* Units of the parallel loop: a walk over the first `outer` axes, times `chunks` of what is inside them. */
+    int outer;
+    int64_t chunks;
+    int64_t repeat_axis; /* RUNS: the axis that reuses bits, or -1 */
+    int a_axis;          /* TILES: the axis along which the mask runs */
+    int64_t inner;       /* ROWS: elements inside the outer axes */
+} fd_job;
+
+/* ---- a run of elements, contiguous or not ---- */
+
+static void copy_strided(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t item, int64_t n) {
+    for (int64_t i = 0; i < n; i++, to += to_step, from += from_step) {
+        switch (item) {
+        case 2: memcpy(to, from, 2); break;
+        case 4: memcpy(to, from, 4); break;
+        default: memcpy(to, from, (size_t)item);
+        }
+    }
+}
+
+static void run(const fd_job *j, const uint64_t *bits, size_t off, int64_t n, const char *x, int64_t x_step, char *y,
+                int64_t y_step) {
+    if (n == 1 || (x_step == j->x_item && y_step == j->y_item)) {
+        j->run(bits, off, (size_t)n, x, y, j->scale);
+        return;
+    }
+    _Alignas(64) char in[PACK * 8], out[PACK * 8];
+    for (int64_t i = 0; i < n; i += PACK) {
+        const int64_t k = n - i < PACK ? n - i : PACK;
+        copy_strided(in, j->x_item, x + i * x_step, x_step, j->x_item, k);
+        j->run(bits, off + (size_t)i, (size_t)k, in, out, j->scale);
+        copy_strided(y + i * y_step, y_step, out, j->y_item, j->y_item, k);
+    }
+}
+
+/* ---- RUNS ---- */
+
+static void do_runs(void *arg, int64_t begin, int64_t end) {
+    const fd_job *j = arg;
+    const fd_axis row = j->axes[j->nd - 1];
+    const fd_axis repeat = j->repeat_axis >= 0 ? j->axes[j->repeat_axis] : (fd_axis){1, 0, 0, 0};
+    uint64_t bits[FD_BITS_BUFFER(CHUNK)];
+    fd_walk walk;
+    fd_walk_to(&walk, j->axes, j->outer, begin / j->chunks);
+    for (int64_t c = begin % j->chunks; begin < end; begin++) {
+        /* Chunks start at multiples of a block in the mask, so that no two make the same one. */
+        const uint64_t bit = j->start + (uint64_t)walk.m;
+        const int64_t skew = (int64_t)(bit % FD_BLOCK_BITS);
+        const int64_t from = c ? c * CHUNK - skew : 0, to = (c + 1) * CHUNK - skew;
+        const int64_t n = (to < row.n ? to : row.n) - from;
+        if (n > 0) {
+            const uint64_t first = (bit + (uint64_t)from) / FD_BLOCK_BITS;
+            const size_t off = (size_t)((bit + (uint64_t)from) % FD_BLOCK_BITS);
+            const size_t blocks = (off + (size_t)n + FD_BLOCK_BITS - 1) / FD_BLOCK_BITS;
+            fd_any_blocks(j->kernels, &j->law, first, blocks, bits);
+            const char *x = j->x + walk.x + from * row.x;
+            char *y = j->y + walk.y + from * row.y;
+            for (int64_t r = 0; r < repeat.n; r++, x += repeat.x, y += repeat.y) run(j, bits, off, n, x, row.x, y, row.y);
+        }
+        if (++c == j->chunks) c = 0, fd_walk_next(&walk);
+    }
+}
+
+/* ---- CONSTANT ---- */
+
+static void do_constant(void *arg, int64_t begin, int64_t end) {
+    const fd_job *j = arg;
+    const fd_axis row = j->axes[j->nd - 1];
+    uint64_t bits[FD_BITS_BUFFER(CHUNK)];
+    fd_window window;
+    fd_window_init(&window, j->kernels, &j->law, j->axes, j->nd - 1);
+    fd_walk walk;
+    fd_walk_to(&walk, j->axes, j->outer, begin / j->chunks);
+    int filled_with = -1;
+    for (int64_t c = begin % j->chunks; begin < end; begin++) {
+        const int keep = fd_window_bits(&window, j->start + (uint64_t)walk.m, 1) & 1;
+        const int64_t from = c * CHUNK, n = row.n - from < CHUNK ? row.n - from : CHUNK;
+        const char *x = j->x + walk.x + from * row.x;
+        char *y = j->y + walk.y + from * row.y;
+        if (!keep && row.y == j->y_item) {
+            memset(y, 0, (size_t)(n * j->y_item)); /* dropped rows are not even read */
+        } else {
+            if (filled_with != keep) memset(bits, keep ? 0xFF : 0, sizeof bits), filled_with = keep;
+            run(j, bits, 0, n, x, row.x, y, row.y);
+        }
+        if (++c == j->chunks) c = 0, fd_walk_next(&walk);
+    }
+}
+
+/* ---- ROWS ---- */
+
+static void do_rows(void *arg, int64_t begin, int64_t end) {
+    const fd_job *j = arg;
+    const fd_axis last = j->axes[j->nd - 1];
+    uint64_t bits[FD_BITS_BUFFER(ROW_CHUNK) + 1];
+    fd_window window;
+    fd_window_init(&window, j->kernels, &j->law, j->axes, j->nd);
+    fd_walk walk;
+    fd_walk_to(&walk, j->axes, j->outer, begin / j->chunks);
+    for (int64_t c = begin % j->chunks; begin < end; begin++) {
+        const int64_t from = c * ROW_CHUNK, n = j->inner - from < ROW_CHUNK ? j->inner - from : ROW_CHUNK;
+        fd_view_bits(&window, j->start + (uint64_t)walk.m, j->axes + j->outer, j->nd - j->outer, from, n, bits);
+        run(j, bits, 0, n, j->x + walk.x + from * last.x, last.x, j->y + walk.y + from * last.y, last.y);
+        if (++c == j->chunks) c = 0, fd_walk_next(&walk);
+    }
+}
+
+/* ---- TILES ---- */
+
+/* Bit c of word r becomes bit r of word c: halves of ever smaller squares change places (Warren, Hacker's Delight). */
+static void transpose64(uint64_t a[64]) {
+    uint64_t mask = 0x00000000FFFFFFFFu;
+    for (unsigned w = 32; w; w >>= 1, mask ^= mask << w)
+        for (unsigned r = 0; r < 64; r = ((r | w) + 1) & ~w) {
+            const uint64_t t = ((a[r] >> w) ^ a[r | w]) & mask;
+            a[r] ^= t << w, a[r | w] ^= t;
+        }
+}
+
+static void do_tiles(void *arg, int64_t begin, int64_t end) {
+    const fd_job *j = arg;
+    const fd_axis i_axis = j->axes[j->nd - 1], a_axis = j->axes[j->a_axis];
+    const int64_t i_tiles = (i_axis.n + TILE_I - 1) / TILE_I;
+    uint64_t along[TILE_I][TILE_A / 64], turned[TILE_A][FD_BITS_BUFFER(TILE_I)], square[64];
+    fd_window window;
+    fd_axis strip = a_axis; /* what one row of a tile asks for */
+    if (strip.n > TILE_A) strip.n = TILE_A;
+    fd_window_init(&window, j->kernels, &j->law, &strip, 1);
+    fd_walk walk;
+    fd_walk_to(&walk, j->axes, j->outer, begin / j->chunks);
+    for (int64_t c = begin % j->chunks; begin < end; begin++) {
+        const int64_t i0 = c % i_tiles * TILE_I, a0 = c / i_tiles * TILE_A;
+        const int64_t ni = i_axis.n - i0 < TILE_I ? i_axis.n - i0 : TILE_I;
+        const int64_t na = a_axis.n - a0 < TILE_A ? a_axis.n - a0 : TILE_A;
+        const uint64_t bit = j->start + (uint64_t)(walk.m + i0 * i_axis.m + a0 * a_axis.m);
+        for (int64_t i = 0; i < ni; i++) fd_row_bits(&window, bit + (uint64_t)(i * i_axis.m), a_axis.m, na, along[i]);
+        for (int64_t a = 0; a < na; a += 64)
+            for (int64_t i = 0; i < ni; i += 64) {
+                for (int64_t k = 0; k < 64; k++) square[k] = i + k < ni ? along[i + k][a / 64] : 0;
+                transpose64(square);
+                for (int64_t k = 0; k < 64; k++) turned[a + k][i / 64] = square[k];
+            }
+        const char *x = j->x + walk.x + i0 * i_axis.x + a0 * a_axis.x;
+        char *y = j->y + walk.y + i0 * i_axis.y + a0 * a_axis.y;
+        for (int64_t a = 0; a < na; a++, x += a_axis.x, y += a_axis.y) run(j, turned[a], 0, ni, x, i_axis.x, y, i_axis.y);
+        if (++c == j->chunks) c = 0, fd_walk_next(&walk);
+    }
+}
+
+/* ---- the plan ---- */
+
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+static int64_t magnitude(int64_t a) {
+    return a < 0 ? -a : a;
+}
+
+/* Axis k moves to position `to`, those between shift inwards. */
+static void move_axis(fd_axis *axes, int k, int to) {
+    const fd_axis a = axes[k];
+    for (; k > to; k--) axes[k] = axes[k - 1];
+    for (; k < to; k++) axes[k] = axes[k + 1];
+    axes[to] = a;
+}
+
+static int64_t count(const fd_axis *axes, int nd) {
+    int64_t n = 1;
+    for (int i = 0; i < nd; i++) n *= axes[i].n;
+    return n;
+}
+
+/* Walk y upwards in memory, outermost axis first. */
+static void order_axes(fd_job *j) {
+    for (int i = 0; i < j->nd; i++) {
+        fd_axis *a = &j->axes[i];
+        if (a->y >= 0) continue;
+        j->start += (uint64_t)((a->n - 1) * a->m);
+        j->x += (a->n - 1) * a->x, j->y += (a->n - 1) * a->y;
+        a->m = -a->m, a->x = -a->x, a->y = -a->y;
+    }
+    for (int i = 1; i < j->nd; i++)
+        for (int k = i; k > 0 && j->axes[k - 1].y < j->axes[k].y; k--) move_axis(j->axes, k, k - 1);
+}
+
+static void execute(fd_job *j, const fd_view *mask) {
+    for (int i = 0; i < j->nd; i++)
+        if (j->axes[i].n == 0) return;
+    j->kernels = fd_kernels_in_use();
+    j->law = mask->law;
+    j->start = mask->start;
+    if (mask->law.q == 0 || mask->law.q >= FD_KEEP_ALL) /* one constant bit, wherever one looks */
+        for (int i = 0; i < j->nd; i++) j->axes[i].m = 0;
+    order_axes(j);
+    j->nd = fd_merge_axes(j->axes, j->nd);
+    if (j->nd == 0) j->axes[0] = (fd_axis){1, 0, j->x_item, j->y_item}, j->nd = 1;
+
+    const int inner = j->nd - 1;
+    const fd_axis last = j->axes[inner];
+    if (last.m == 1 && last.n >= LONG_ROW) {
+        j->repeat_axis = -1;
+        j->outer = inner;
+        if (inner > 0 && j->axes[inner - 1].m == 0) j->repeat_axis = j->outer = inner - 1;
+        j->chunks = ceil_div(last.n + FD_BLOCK_BITS - 1, CHUNK);
+        const int64_t repeats = j->outer < inner ? j->axes[inner - 1].n : 1;
+        fd_parallel_for(do_runs, j, count(j->axes, j->outer) * j->chunks, ceil_div(last.n, j->chunks) * repeats);
+    } else if (last.m == 0 && last.n >= LONG_ROW / 4) {
+        j->outer = inner;
+        j->chunks = ceil_div(last.n, CHUNK);
+        fd_parallel_for(do_constant, j, count(j->axes, j->outer) * j->chunks, ceil_div(last.n, j->chunks));
+    } else {
+        int a = inner; /* the axis with the shortest step in the mask */
+        for (int i = 0; i < inner; i++)
+            if (j->axes[i].m && magnitude(j->axes[i].m) < magnitude(j->axes[a].m)) a = i;
+        if (a < inner && magnitude(last.m) >= FD_BLOCK_BITS / 2 && last.n > 1) {
+            move_axis(j->axes, a, inner - 1);
+            j->a_axis = j->outer = inner - 1;
+            const int64_t na = j->axes[inner - 1].n;
+            j->chunks = ceil_div(last.n, TILE_I) * ceil_div(na, TILE_A);
+            fd_parallel_for(do_tiles, j, count(j->axes, j->outer) * j->chunks, ceil_div(last.n * na, j->chunks));
+        } else {
+            j->outer = inner;
+            while (j->outer > 0 && last.x == j->x_item && last.y == j->y_item) {
+                const fd_axis *o = &j->axes[j->outer - 1], *i = &j->axes[j->outer];
+                if (o->x != i->x * i->n || o->y != i->y * i->n) break;
+                j->outer--;
+            }
+            j->inner = count(j->axes + j->outer, j->nd - j->outer);
+            j->chunks = ceil_div(j->inner, ROW_CHUNK);
+            fd_parallel_for(do_rows, j, count(j->axes, j->outer) * j->chunks, ceil_div(j->inner, j->chunks));
+        }
+    }
+}
+
+void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
+                   const int64_t *y_strides) {
+    static const int64_t item[FD_NDTYPES] = {[FD_F32] = 4, [FD_F64] = 8, [FD_F16] = 2, [FD_BF16] = 2};
+    fd_job j = {.x = x, .y = y, .x_item = item[dtype], .y_item = item[dtype], .scale = scale, .nd = mask->ndim};
+    j.run = fd_kernels_in_use()->apply[dtype];
+    for (int i = 0; i < j.nd; i++) j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], x_strides[i], y_strides[i]};
+    execute(&j, mask);
+}
+
+void fd_mask_bools(const fd_view *mask, void *out) {
+    fd_job j = {.x = out, .y = out, .x_item = 1, .y_item = 1, .nd = mask->ndim};
+    int64_t step = 1;
+    j.run = fd_kernels_in_use()->bools;
+    for (int i = j.nd - 1; i >= 0; step *= mask->shape[i--])
+        j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], step, step};
+    execute(&j, mask);
+}

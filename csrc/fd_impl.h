@@ -1,0 +1,80 @@
+/* Private to csrc/: the table of kernels that every instruction set fills, and what they share. */
+#ifndef FD_IMPL_H
+#define FD_IMPL_H
+
+#include <string.h>
+
+#include "fastdrop.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "fastdrop reads packed bits at byte addresses and supports little-endian machines only"
+#endif
+
+/* Packed bits are uint64 words, element e of a buffer at bit e % 64 of word e / 64: a block of the law is two words,
+ * word0 | word1 << 32 and word2 | word3 << 32. Kernels may read, never use, up to 8 bytes past the last bit they need:
+ * buffers of bits carry one word of padding. */
+#define FD_BLOCK_WORDS (FD_BLOCK_BITS / 64)
+#define FD_BITS_BUFFER(nbits) ((nbits) / 64 + 1)
+
+/* Keep bits of blocks block .. block+nblocks-1, exactly 2*nblocks words. 0 < q < 2^32. */
+typedef void fd_blocks_fn(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *out);
+
+/* What is done to a run of n elements that lie one behind the other, with keep bits off .. off+n-1 of `bits`. y may be
+ * x. Neither needs to be aligned. */
+typedef void fd_run_fn(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale);
+
+typedef struct {
+    const char *name;
+    fd_blocks_fn *blocks;
+    fd_run_fn *bools; /* y[i] = bit, one byte each; x and scale unused */
+    fd_run_fn *apply[FD_NDTYPES];
+} fd_kernels;
+
+extern const fd_kernels fd_kernels_portable;
+#if defined(__x86_64__) || defined(_M_X64)
+#define FD_X86 1
+extern const fd_kernels fd_kernels_avx2, fd_kernels_avx512;
+int fd_cpu_has_avx2(void);
+int fd_cpu_has_avx512(void);
+#endif
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define FD_NEON 1
+extern const fd_kernels fd_kernels_neon;
+#endif
+
+/* Shared by the kernels that have no faster one of their own. */
+void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale);
+
+/* The table in use. A call reads it once and passes it on, so that a change from another thread cannot split it. */
+const fd_kernels *fd_kernels_in_use(void);
+
+/* Bits off .. off+56 of a buffer, in the low bits. */
+static inline uint64_t fd_bits57(const uint64_t *bits, size_t off) {
+    uint64_t w;
+    memcpy(&w, (const char *)bits + (off >> 3), sizeof w);
+    return w >> (off & 7);
+}
+
+/* Planes that can matter: those below q's last set bit never change U < q. */
+static inline unsigned fd_plane_count(uint64_t q) {
+    unsigned n = 32;
+    for (; !(q & 1); q >>= 1) n--;
+    return n;
+}
+
+/* Keep bits of whole blocks for any q, the two extremes included. */
+static inline void fd_any_blocks(const fd_kernels *k, const fd_law *law, uint64_t block, size_t nblocks,
+                                 uint64_t *out) {
+    if (law->q == 0 || law->q >= FD_KEEP_ALL)
+        memset(out, law->q ? 0xFF : 0, nblocks * FD_BLOCK_WORDS * sizeof *out);
+    else
+        k->blocks(law, block, nblocks, out);
+}
+
+/* Work on units begin .. end-1; scratch lives on the stack of whoever runs it. */
+typedef void fd_range_fn(void *job, int64_t begin, int64_t end);
+
+/* Split units 0 .. n-1, each of about `cost` elements, over the threads. The split never shows in the results. */
+void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost);
+
+#endif

@@ -1,0 +1,146 @@
+/* Strided mask views -> packed runs of bits, for any view: broadcast, sliced, transposed, reversed.
+ *
+ * A view is walked row by row (a row is its last axis) and each row's bits are appended to the output. Philox blocks come
+ * through a small window, since neighbouring rows often share blocks (short rows) or repeat them (broadcast axes). */
+#include "fd_view.h"
+
+int fd_merge_axes(fd_axis *axes, int nd) {
+    int kept = 0;
+    for (int i = 0; i < nd; i++) {
+        if (axes[i].n == 1) continue;
+        fd_axis *outer = kept ? &axes[kept - 1] : NULL;
+        const fd_axis a = axes[i];
+        if (outer && outer->m == a.m * a.n && outer->x == a.x * a.n && outer->y == a.y * a.n) {
+            const int64_t n = outer->n * a.n;
+            *outer = a;
+            outer->n = n;
+        } else {
+            axes[kept++] = a;
+        }
+    }
+    return kept;
+}
+
+void fd_walk_to(fd_walk *w, const fd_axis *axes, int nd, int64_t position) {
+    w->axes = axes, w->nd = nd, w->m = w->x = w->y = 0;
+    for (int i = nd - 1; i >= 0; i--) {
+        const int64_t at = position % axes[i].n;
+        position /= axes[i].n;
+        w->index[i] = at;
+        w->m += at * axes[i].m, w->x += at * axes[i].x, w->y += at * axes[i].y;
+    }
+}
+
+void fd_walk_next(fd_walk *w) {
+    for (int i = w->nd - 1; i >= 0; i--) {
+        const fd_axis *a = &w->axes[i];
+        w->m += a->m, w->x += a->x, w->y += a->y;
+        if (++w->index[i] < a->n) return;
+        w->index[i] = 0;
+        w->m -= a->n * a->m, w->x -= a->n * a->x, w->y -= a->n * a->y;
+    }
+}
+
+void fd_window_init(fd_window *w, const fd_kernels *kernels, const fd_law *law, const fd_axis *axes, int nd) {
+    const int64_t limit = FD_WINDOW_BLOCKS * FD_BLOCK_BITS;
+    int64_t span = 1; /* bits over which the inner axes touch nearly every block */
+    int seen = 0;
+    w->kernels = kernels, w->law = law, w->first = w->end = 0, w->backward = 0;
+    for (int i = nd - 1; i >= 0; i--) {
+        const int64_t step = axes[i].m < 0 ? -axes[i].m : axes[i].m;
+        if (step == 0) continue;
+        if (!seen) w->backward = axes[i].m < 0, seen = 1;
+        if (step > span + 2 * FD_BLOCK_BITS) break;
+        if (axes[i].n > limit / step || (span += step * (axes[i].n - 1)) >= limit) {
+            span = limit;
+            break;
+        }
+    }
+    const uint64_t blocks = (uint64_t)span / FD_BLOCK_BITS + (span > 1);
+    w->ahead = blocks < 1 ? 1 : blocks > FD_WINDOW_BLOCKS ? FD_WINDOW_BLOCKS : blocks;
+}
+
+uint64_t fd_window_bits(fd_window *w, uint64_t bit, unsigned n) {
+    const uint64_t first = bit / FD_BLOCK_BITS, end = (bit + n - 1) / FD_BLOCK_BITS + 1;
+    if (first < w->first || end > w->end) {
+        const uint64_t need = end - first, count = need > w->ahead ? need : w->ahead;
+        w->first = !w->backward ? first : end > count ? end - count : 0;
+        w->end = w->first + count;
+        fd_any_blocks(w->kernels, w->law, w->first, (size_t)count, w->words);
+    }
+    return fd_bits57(w->words, (size_t)(bit - w->first * FD_BLOCK_BITS));
+}
+
+/* Appends to a bit buffer; `word` holds the `fill` bits that are not yet a whole word. */
+typedef struct {
+    uint64_t *out, word;
+    unsigned fill;
+} writer;
+
+/* n <= 64, and no bit of v is set above them. */
+static inline void put(writer *w, uint64_t v, unsigned n) {
+    w->word |= v << w->fill;
+    w->fill += n;
+    if (w->fill < 64) return;
+    *w->out++ = w->word;
+    w->fill -= 64;
+    w->word = w->fill ? v >> (n - w->fill) : 0;
+}
+
+static inline uint64_t low_bits(uint64_t v, unsigned n) {
+    return n < 64 ? v & (((uint64_t)1 << n) - 1) : v;
+}
+
+static void put_row(fd_window *window, writer *w, uint64_t start, int64_t step, int64_t n) {
+    if (step == 0) {
+        const uint64_t fill = fd_window_bits(window, start, 1) & 1 ? ~(uint64_t)0 : 0;
+        for (; n > 0; n -= 64) put(w, low_bits(fill, n < 64 ? (unsigned)n : 64), n < 64 ? (unsigned)n : 64);
+        return;
+    }
+    if (step != 1) {
+        while (n > 0) {
+            const unsigned k = n < 64 ? (unsigned)n : 64;
+            uint64_t v = 0;
+            for (unsigned i = 0; i < k; i++, start += (uint64_t)step) v |= (fd_window_bits(window, start, 1) & 1) << i;
+            put(w, v, k);
+            n -= k;
+        }
+        return;
+    }
+    if (w->fill == 0 && start % FD_BLOCK_BITS == 0 && n >= FD_WINDOW_BLOCKS * FD_BLOCK_BITS) {
+        const int64_t blocks = n / FD_BLOCK_BITS;
+        fd_any_blocks(window->kernels, window->law, start / FD_BLOCK_BITS, (size_t)blocks, w->out);
+        w->out += blocks * FD_BLOCK_WORDS;
+        start += (uint64_t)blocks * FD_BLOCK_BITS, n -= blocks * FD_BLOCK_BITS;
+    }
+    for (unsigned k; n > 0; n -= k, start += k) {
+        k = n < 57 ? (unsigned)n : 57;
+        put(w, low_bits(fd_window_bits(window, start, k), k), k);
+    }
+}
+
+static void flush(writer *w) {
+    if (w->fill) *w->out = w->word;
+}
+
+void fd_row_bits(fd_window *window, uint64_t start, int64_t step, int64_t n, uint64_t *out) {
+    writer w = {out, 0, 0};
+    put_row(window, &w, start, step, n);
+    flush(&w);
+}
+
+void fd_view_bits(fd_window *window, uint64_t start, const fd_axis *axes, int nd, int64_t first, int64_t n,
+                  uint64_t *out) {
+    static const fd_axis point = {1, 0, 0, 0};
+    writer w = {out, 0, 0};
+    if (nd == 0) axes = &point, nd = 1;
+    const fd_axis row = axes[nd - 1];
+    fd_walk walk;
+    fd_walk_to(&walk, axes, nd - 1, first / row.n);
+    for (int64_t at = first % row.n; n > 0; at = 0, fd_walk_next(&walk)) {
+        const int64_t k = row.n - at < n ? row.n - at : n;
+        put_row(window, &w, start + (uint64_t)(walk.m + at * row.m), row.m, k);
+        n -= k;
+    }
+    flush(&w);
+}

@@ -1,0 +1,48 @@
+/* Keep bits of strided views, as packed runs. */
+#ifndef FD_VIEW_H
+#define FD_VIEW_H
+
+#include "fd_impl.h"
+
+/* One axis of an elementwise job: extent, and the step along it in the mask (bits), in x and in y (bytes). */
+typedef struct {
+    int64_t n, m, x, y;
+} fd_axis;
+
+/* Drop axes of extent 1 and merge neighbours that are one axis in the mask, in x and in y. Returns how many are left. */
+int fd_merge_axes(fd_axis *axes, int nd);
+
+/* Position in a C-order walk over axes, with the offsets it stands at; the axes are borrowed. */
+typedef struct {
+    const fd_axis *axes;
+    int nd;
+    int64_t index[FD_MAX_NDIM];
+    int64_t m, x, y;
+} fd_walk;
+
+void fd_walk_to(fd_walk *w, const fd_axis *axes, int nd, int64_t position);
+void fd_walk_next(fd_walk *w);
+
+/* Blocks of the law that were made and are likely to be asked for again. */
+#define FD_WINDOW_BLOCKS 32
+typedef struct {
+    const fd_kernels *kernels;
+    const fd_law *law;
+    uint64_t first, end; /* blocks held: first .. end-1 */
+    uint64_t ahead;      /* blocks worth making at once in this view, 1 .. FD_WINDOW_BLOCKS */
+    int backward;        /* the view runs towards lower bits */
+    uint64_t words[FD_BITS_BUFFER(FD_WINDOW_BLOCKS * FD_BLOCK_BITS)];
+} fd_window;
+
+void fd_window_init(fd_window *w, const fd_kernels *kernels, const fd_law *law, const fd_axis *axes, int nd);
+
+/* Bits bit .. bit+n-1, n <= 57, in the low bits; higher bits are noise. */
+uint64_t fd_window_bits(fd_window *w, uint64_t bit, unsigned n);
+
+/* Bits start, start + step, ..., n of them, packed from out's bit 0 on; a word past the last may be written. */
+void fd_row_bits(fd_window *w, uint64_t start, int64_t step, int64_t n, uint64_t *out);
+
+/* Elements first .. first+n-1, in C order, of the view (start, axes), packed in the same way. */
+void fd_view_bits(fd_window *w, uint64_t start, const fd_axis *axes, int nd, int64_t first, int64_t n, uint64_t *out);
+
+#endif

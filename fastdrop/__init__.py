@@ -1,0 +1,86 @@
+"""fastdrop: dropout at the speed of a copy, with masks that are values.
+
+A mask is a law and a strided view over its infinite bit sequence, never an array::
+
+    import numpy as np, fastdrop as fd
+
+    rng  = fd.Generator(seed=0)
+    mask = rng.mask(x.shape, p=0.5)        # a value: key, call, p, start, shape, strides
+    y    = mask.apply(x)                   # keep ? x / (1-p) : 0
+    dx   = mask.apply(dy)                  # backward is the same operator
+
+    y = fd.dropout(x, p=0.5, rng=rng)      # the one-liner
+
+The training framework is ``fastdrop.nn``, the MNIST comparison the command ``fastdrop mnist``. Importing fastdrop needs
+NumPy alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+from ._core import Generator, Mask
+from ._version import __version__
+from .functional import dropout
+from .random import default_generator, manual_seed
+from .runtime import available_isas, get_num_threads, isa, set_isa, set_num_threads
+
+__all__ = [
+    "Generator",
+    "Mask",
+    "__version__",
+    "available_isas",
+    "default_generator",
+    "dropout",
+    "get_include",
+    "get_num_threads",
+    "isa",
+    "manual_seed",
+    "set_isa",
+    "set_num_threads",
+]
+
+_MODULES = ("functional", "mnist", "nn", "optim", "random", "reference", "runtime")
+# Names of the framework that PyTorch has at the top level, so that its examples run with the import changed.
+_FROM_NN = (
+    "Tensor",
+    "arange",
+    "as_tensor",
+    "enable_grad",
+    "from_numpy",
+    "is_grad_enabled",
+    "no_grad",
+    "ones",
+    "rand",
+    "randint",
+    "randn",
+    "tensor",
+    "zeros",
+)
+
+
+def get_include() -> str:
+    """The folder of ``fastdrop.h``, for compiling C or Cython code that uses the kernels.
+
+    Examples
+    --------
+    >>> import os, fastdrop
+    >>> os.path.exists(os.path.join(fastdrop.get_include(), "fastdrop.h"))
+    True
+    """
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "include")
+
+
+def __getattr__(name: str) -> Any:
+    # The framework loads on first use: `import fastdrop` stays as quick as the kernels alone.
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _FROM_NN:
+        return getattr(importlib.import_module(f"{__name__}.nn"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_FROM_NN})

@@ -1,0 +1,53 @@
+# What other Cython code can cimport: the classes' layout, and the C API as a table of functions.
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef extern from "fastdrop.h":
+    int FD_ABI
+    int FD_MAX_NDIM
+    uint64_t FD_KEEP_ALL
+    const char *FD_CAPSULE
+
+    ctypedef enum fd_dtype:
+        FD_F32
+        FD_F64
+        FD_F16
+        FD_BF16
+
+    ctypedef struct fd_law:
+        uint64_t key
+        uint64_t call
+        uint64_t q
+
+    ctypedef struct fd_view:
+        fd_law law
+        uint64_t start
+        int ndim
+        const int64_t *shape
+        const int64_t *strides
+
+    ctypedef struct fd_api:
+        int abi
+        uint64_t (*threshold)(double) noexcept nogil
+        void (*bits)(const fd_law *, uint64_t, uint64_t, void *) noexcept nogil
+        void (*mask_pack)(const fd_view *, void *) noexcept nogil
+        void (*mask_bools)(const fd_view *, void *) noexcept nogil
+        void (*mask_apply)(const fd_view *, fd_dtype, double, const void *, const int64_t *, void *,
+                           const int64_t *) noexcept nogil
+        const char *(*isa)() noexcept nogil
+        int (*get_num_threads)() noexcept nogil
+        void (*set_num_threads)(int) noexcept nogil
+
+
+cdef const fd_api *c_api() noexcept nogil
+
+
+cdef class Mask:
+    cdef fd_view view       # its shape and strides point into dims, and live as long as the Mask
+    cdef int64_t *dims
+    cdef readonly double p
+
+
+cdef class Generator:
+    cdef uint64_t _key, _call
+    cdef object _seed_seq

@@ -1,0 +1,181 @@
+"""View algebra: what indexing, reshaping and broadcasting do to (start, shape, strides). Nothing here knows about bits.
+
+Strides count elements of the bit sequence. The functions take and give plain tuples, so that they can be read, and
+tested against NumPy's own views, without a mask.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from ._checks import LIMIT
+
+Shape = tuple[int, ...]
+View = tuple[int, Shape, Shape]  # start, shape, strides
+
+
+def contiguous_strides(shape: Shape) -> Shape:
+    """C-order strides.
+
+    >>> contiguous_strides((2, 3, 4))
+    (12, 4, 1)
+    """
+    strides = []
+    step = 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(strides))
+
+
+def check_extent(start: int, shape: Shape, strides: Shape) -> None:
+    """Every bit a view touches has an index from 0 to 2**63 - 1."""
+    if 0 in shape:
+        return
+    ends = [(n - 1) * s for n, s in zip(shape, strides)]
+    low = start + sum(e for e in ends if e < 0)
+    high = start + sum(e for e in ends if e > 0)
+    if low < 0 or high >= LIMIT:
+        raise ValueError(
+            f"the mask would use bits {low} to {high} of the sequence, outside 0 to 2**63 - 1 "
+            f"(start={start}, shape={shape}, strides={strides})"
+        )
+
+
+def index_view(view: View, key: Any) -> View:
+    """Basic indexing: integers, slices, ``...`` and ``None``, as NumPy's.
+
+    >>> index_view((0, (4, 5), (5, 1)), (slice(None, None, -2), None, 3))
+    (18, (2, 1), (-10, 0))
+    """
+    start, shape, strides = view
+    items = key if isinstance(key, tuple) else (key,)
+    taken = 0
+    ellipses = 0
+    for item in items:
+        if item is Ellipsis:
+            ellipses += 1
+        elif item is not None:
+            taken += 1
+    if ellipses > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    if taken > len(shape):
+        raise IndexError(f"too many indices: the mask has {len(shape)} axes, but {taken} were indexed")
+    if not ellipses:
+        items = (*items, Ellipsis)
+
+    new_shape: list[int] = []
+    new_strides: list[int] = []
+    axis = 0
+    for item in items:
+        if item is None:
+            new_shape.append(1)
+            new_strides.append(0)
+        elif item is Ellipsis:
+            rest = len(shape) - taken
+            new_shape += shape[axis : axis + rest]
+            new_strides += strides[axis : axis + rest]
+            axis += rest
+        elif isinstance(item, slice):
+            first, stop, step = item.indices(shape[axis])
+            n = len(range(first, stop, step))
+            if n:
+                start += first * strides[axis]
+            new_shape.append(n)
+            new_strides.append(step * strides[axis])
+            axis += 1
+        else:
+            if isinstance(item, bool) or not hasattr(item, "__index__"):
+                raise IndexError(
+                    f"a mask takes integers, slices, '...' and None as indices, but got {item!r}: "
+                    "it is a view, so index np.asarray(mask) for anything else"
+                )
+            i = operator.index(item)
+            n = shape[axis]
+            if not -n <= i < n:
+                raise IndexError(f"index {i} is out of bounds for axis {axis} with size {n}")
+            start += (i % n) * strides[axis]
+            axis += 1
+    return start, tuple(new_shape), tuple(new_strides)
+
+
+def transpose_view(view: View, axes: tuple[int, ...] | None) -> View:
+    """Permute the axes; None reverses them."""
+    start, shape, strides = view
+    ndim = len(shape)
+    if axes is None:
+        order = tuple(reversed(range(ndim)))
+    else:
+        if any(not -ndim <= a < ndim for a in axes) or sorted(a % ndim for a in axes) != list(range(ndim)):
+            raise ValueError(f"axes have to be a permutation of the mask's {ndim} axes, but got {axes}")
+        order = tuple(a % ndim for a in axes)
+    return start, tuple(shape[a] for a in order), tuple(strides[a] for a in order)
+
+
+def broadcast_view(view: View, to: Shape) -> View:
+    """Repeat along new leading axes and along axes of extent 1, by a stride of 0."""
+    start, shape, strides = view
+    lead = len(to) - len(shape)
+    if lead < 0 or any(n != m and n != 1 for n, m in zip(shape, to[max(lead, 0) :])):
+        raise ValueError(f"cannot broadcast a mask of shape {shape} to shape {to}")
+    new = tuple(s if n == m else 0 for n, m, s in zip(shape, to[lead:], strides))
+    return start, to, (0,) * lead + new
+
+
+def resolve_shape(shape: tuple[int, ...], size: int) -> Shape:
+    """Replace a -1 by what makes the number of elements right."""
+    unknown = [i for i, n in enumerate(shape) if n == -1]
+    if len(unknown) > 1:
+        raise ValueError(f"shape can only have one unknown axis (-1), but got {shape}")
+    known = 1
+    for n in shape:
+        if n < -1:
+            raise ValueError(f"shape has to be made of non-negative integers and at most one -1, but got {shape}")
+        known *= n if n != -1 else 1
+    if unknown and known and size % known == 0:
+        i = unknown[0]
+        shape = (*shape[:i], size // known, *shape[i + 1 :])
+        known = size
+    if -1 in shape or known != size:
+        raise ValueError(f"cannot reshape a mask of {size} elements into shape {shape}")
+    return shape
+
+
+def reshape_view(view: View, to: Shape) -> View:
+    """The same elements in C order under another shape of the same size, if strides can say it.
+
+    Runs of axes on both sides that hold equally many elements are matched from the left; inside such a group the old
+    axes must step as one.
+
+    >>> reshape_view((0, (2, 3, 4), (12, 4, 1)), (6, 4))
+    (0, (6, 4), (4, 1))
+    """
+    start, shape, strides = view
+    if 0 in to:
+        return start, to, contiguous_strides(to)
+    old = [(n, s) for n, s in zip(shape, strides) if n != 1]
+    new_strides = [0] * len(to)
+    i = j = 0
+    while i < len(old):
+        i_end, j_end = i + 1, j + 1
+        n_old, n_new = old[i][0], to[j]
+        while n_old != n_new:
+            if n_old < n_new:
+                n_old *= old[i_end][0]
+                i_end += 1
+            else:
+                n_new *= to[j_end]
+                j_end += 1
+        for k in range(i, i_end - 1):
+            if old[k][1] != old[k + 1][1] * old[k + 1][0]:
+                raise ValueError(
+                    f"a view cannot reshape a mask of shape {shape} and strides {strides} into {to}: "
+                    "its elements do not lie one behind the other; reshape np.asarray(mask) instead"
+                )
+        step = old[i_end - 1][1]
+        for k in range(j_end - 1, j - 1, -1):
+            new_strides[k] = step
+            step *= to[k]
+        i, j = i_end, j_end
+    return start, to, tuple(new_strides)

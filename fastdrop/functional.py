@@ -1,0 +1,178 @@
+"""Dropout as functions on NumPy arrays: validation, then a mask, then apply.
+
+This is where policy lives: when to drop, how a noise shape becomes a view, how to scale. The bits and the memory are
+_core's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._checks import check_int, check_p
+from ._core import Generator, Mask, check_dtype, check_out
+from .random import default_generator
+
+__all__ = ["check_p", "check_scaling", "dropout", "noise_shape_to_mask_shape"]
+
+NoiseShape = Sequence[SupportsIndex | None]
+
+
+def check_scaling(scaling: str) -> str:
+    """`scaling` itself, if it is "inverted" or "standard"."""
+    if scaling not in ("inverted", "standard"):
+        raise ValueError(f"scaling has to be 'inverted' or 'standard', but got {scaling!r}")
+    return scaling
+
+
+def noise_shape_to_mask_shape(noise_shape: NoiseShape | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the mask that is broadcast over an input of `shape`.
+
+    Parameters
+    ----------
+    noise_shape : sequence of int or None, or None
+        Aligned with the last axes of `shape`. Each entry is 1 (the axis shares one decision), the input's extent, or
+        None (the same as the input's extent). None altogether means one decision per element.
+    shape : tuple of int
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an entry is neither, or there are more than the input has axes.
+
+    Examples
+    --------
+    >>> noise_shape_to_mask_shape((None, 1, 64), (32, 10, 64))
+    (32, 1, 64)
+    """
+    if noise_shape is None:
+        return shape
+    if isinstance(noise_shape, (str, bytes)) or not hasattr(noise_shape, "__len__"):
+        raise TypeError(f"noise_shape has to be a sequence of integers and None, but got {noise_shape!r}")
+    if len(noise_shape) > len(shape):
+        raise ValueError(
+            f"noise_shape may have at most {len(shape)} entries for an input of shape {shape}, but got {noise_shape}"
+        )
+    fitting = shape[len(shape) - len(noise_shape) :]
+    out = tuple(n if k is None else check_int("noise_shape", k, 0, 2**63 - 1) for k, n in zip(noise_shape, fitting))
+    if any(k not in (1, n) for k, n in zip(out, fitting)):
+        raise ValueError(
+            f"noise_shape has to hold 1, None or the extent for each axis of the input {shape}, but got {tuple(noise_shape)}"
+        )
+    return out
+
+
+def _identity(x: NDArray[Any], factor: float, out: NDArray[Any] | None) -> NDArray[Any]:
+    """x times a factor with nothing dropped; for a factor of 1 without `out`, x itself."""
+    if factor == 1.0 and out is None:
+        return x
+    # A mask that keeps everything draws no number, and checks and fills `out` as any other does.
+    return Mask(0, 0, 0.0, ()).apply(x, out, scale=factor)
+
+
+def dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    noise_shape: NoiseShape | None = None,
+    scaling: str = "inverted",
+    rng: Generator | None = None,
+    mask: Mask | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    r"""Zero each element with probability `p`, and scale the others so that the mean stays.
+
+    With keep decisions :math:`m_i \sim \mathrm{Bernoulli}(1-p)`,
+
+    .. math:: y_i = m_i x_i / (1 - p) \quad\text{(inverted)}, \qquad y_i = m_i x_i \quad\text{(standard)}
+
+    in training; out of training :math:`y = x` (inverted) or :math:`y = (1 - p) x` (standard).
+
+    Parameters
+    ----------
+    x : array_like of float32, float64, float16 or bfloat16
+        Any shape, 0-d and empty too, any memory layout.
+    p : float, default 0.5
+        Probability to drop, 0 to 1.
+    training : bool, default True
+        Out of training nothing is dropped and no random number is drawn.
+    noise_shape : sequence of int or None, optional
+        Shape of the decisions, broadcast over x: each entry 1, None or x's extent, aligned with the last axes. One
+        decision per element if not given.
+    scaling : {"inverted", "standard"}
+        Whether to scale in training, or (the original form) at inference.
+    rng : Generator, optional
+        Takes its next call; the default generator if not given.
+    mask : Mask, optional
+        Apply this mask, broadcast to x's shape, instead of drawing one: the backward pass, or another array to be
+        dropped alike. Its p has to be `p`, and `noise_shape` and `rng` not given.
+    out : ndarray, optional
+        Where to write; ``out=x`` works in place.
+
+    Returns
+    -------
+    ndarray
+        Of x's shape and dtype. x itself where nothing is to be done (p = 0, or out of training with inverted
+        scaling), unless `out` is given: that is always filled.
+
+    Raises
+    ------
+    TypeError
+        If x is of another dtype (integers, bool, complex, objects), or p no number.
+    ValueError
+        If p is outside 0 to 1 or NaN, `noise_shape` does not fit, or `out` has another shape, is read-only or overlaps
+        x without being it.
+
+    Notes
+    -----
+    p = 1 gives +0 everywhere; a dropped Inf or NaN is +0 too. Which elements drop depends on the generator's key and
+    call and on the logical (C-order) index alone: not on the memory layout, dtype, instruction set or number of
+    threads. This is guaranteed within a major version.
+
+    References
+    ----------
+    Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov, "Dropout: a simple way to prevent neural networks from
+    overfitting", JMLR 15 (2014).
+
+    Examples
+    --------
+    >>> import numpy as np, fastdrop as fd
+    >>> x = np.ones((2, 4), np.float32)
+    >>> fd.dropout(x, p=0.5, rng=fd.Generator(seed=0))
+    array([[2., 2., 0., 0.],
+           [2., 0., 0., 0.]], dtype=float32)
+    >>> fd.dropout(x, p=0.5, noise_shape=(None, 1), rng=fd.Generator(seed=1))
+    array([[0., 0., 0., 0.],
+           [2., 2., 2., 2.]], dtype=float32)
+    >>> fd.dropout(x, p=0.5, training=False) is x
+    True
+    """
+    a = np.asarray(x)
+    p = check_p(p)
+    standard = check_scaling(scaling) == "standard"
+    check_dtype(a)
+    shape = noise_shape_to_mask_shape(noise_shape, a.shape)
+    if rng is not None and not isinstance(rng, Generator):
+        raise TypeError(f"rng has to be a fastdrop.Generator, but got a {type(rng).__name__}")
+    if mask is not None:
+        if not isinstance(mask, Mask):
+            raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")
+        if mask.p != p or noise_shape is not None or rng is not None:
+            raise ValueError(
+                f"mask brings its own decisions: its p ({mask.p}) has to be p ({p}), and noise_shape and rng not given"
+            )
+    if not training or p == 0.0:
+        return _identity(a, 1.0 - p if standard else 1.0, out)
+    if mask is None:
+        if out is not None:
+            check_out(a, out)  # apply does so too, but a refused call must not take a draw from the generator
+        mask = (default_generator() if rng is None else rng).mask(shape, p)
+    return mask.apply(a, out, scale=1.0 if standard else None)

@@ -1,0 +1,118 @@
+/* fastdrop: the public C API, and the mask law in one page.
+ *
+ * THE LAW. (key, call, p) names an infinite sequence of Bernoulli(1-p) keep bits, indexed by e = 0, 1, 2, ...
+ *
+ *     b = e / 128   (block)          l = e % 128   (lane inside the block)
+ *     plane(b, j) = Philox4x32-10( counter = { lo32(b), hi32(b) | j << 24, lo32(call), hi32(call) },
+ *                                  key     = { lo32(key), hi32(key) } )              4 words = 128 bits
+ *     bit(e, j)   = plane(b, j).word[l / 32] >> (l % 32) & 1
+ *     U(e)        = sum over j = 0 .. 31 of bit(e, j) * 2^-(j+1)
+ *     q           = round_half_even((1 - p) * 2^32)                                  0 .. 2^32
+ *     keep(e)     = U(e) < q / 2^32
+ *
+ * The bits are part of the reproducibility guarantee: they are the same on every instruction set, for every number of
+ * threads, every memory layout and every device, and change only with the library's major version. Block numbers stay
+ * below 2^56, so bit indices stay below 2^63. Philox is that of Salmon et al., "Parallel random numbers: as easy as
+ * 1, 2, 3" (SC 2011).
+ *
+ * A MASK is a strided view over that sequence. The keep bit of element (i0, i1, ...) is bit
+ * start + i0*strides[0] + i1*strides[1] + ... ; a stride of 0 repeats bits along an axis, a negative one reverses it.
+ *
+ * From another extension module, use the table: `const fd_api *fd = fd_import();` (include Python.h first), or in
+ * Cython `from fastdrop._core cimport c_api`. Compile with -I"$(python -c 'import fastdrop; print(fastdrop.get_include())')".
+ * The functions themselves are declared here for programs that compile csrc/ in.
+ */
+#ifndef FASTDROP_H
+#define FASTDROP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FD_ABI 1
+#define FD_MAX_NDIM 64
+#define FD_BLOCK_BITS 128
+/* q that keeps everything; q == 0 drops everything. Neither draws a random number. */
+#define FD_KEEP_ALL ((uint64_t)1 << 32)
+
+typedef enum { FD_F32 = 0, FD_F64 = 1, FD_F16 = 2, FD_BF16 = 3 } fd_dtype;
+#define FD_NDTYPES 4
+
+typedef struct {
+    uint64_t key, call;
+    uint64_t q; /* keep threshold, 0 .. 2^32 */
+} fd_law;
+
+/* A view borrows shape and strides (in bits), as a Py_buffer does. */
+typedef struct {
+    fd_law law;
+    uint64_t start;
+    int ndim;
+    const int64_t *shape, *strides;
+} fd_view;
+
+/* q for a probability p to drop, 0 <= p <= 1. */
+uint64_t fd_threshold(double p);
+
+/* Keep bits start .. start+n-1 as (n+7)/8 bytes, least significant bit first; unused high bits of the last are 0. */
+void fd_bits(const fd_law *law, uint64_t start, uint64_t n, void *out);
+
+/* The same for the elements of a view, in C order. */
+void fd_mask_pack(const fd_view *mask, void *out);
+
+/* One byte (0 or 1) per element of a view, in C order. */
+void fd_mask_bools(const fd_view *mask, void *out);
+
+/* y = keep ? x * scale : +0, whatever x is (Inf and NaN too). Float16 and bfloat16 are scaled in float32 and rounded
+ * once, to nearest even. x and y have the mask's shape, strides in bytes, any alignment; y may be x itself with the
+ * same strides, or must not overlap it. */
+void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
+                   const int64_t *y_strides);
+
+/* The instruction set in use: "portable", "avx2", "avx512" or "neon". */
+const char *fd_isa(void);
+/* Use another one; results never change. 0, or -1: no such name, or -2: this machine or build lacks it. */
+int fd_set_isa(const char *name);
+/* The k-th name, from the narrowest to the widest, NULL past the last; *usable says whether fd_set_isa takes it. */
+const char *fd_isa_name(int k, int *usable);
+
+/* Threads that one call may use, the caller's included; results never depend on it. */
+int fd_get_num_threads(void);
+void fd_set_num_threads(int n);
+
+/* Everything above, for extension modules. Members are only ever appended, and FD_ABI grows when they are. */
+typedef struct {
+    int abi;
+    uint64_t (*threshold)(double p);
+    void (*bits)(const fd_law *law, uint64_t start, uint64_t n, void *out);
+    void (*mask_pack)(const fd_view *mask, void *out);
+    void (*mask_bools)(const fd_view *mask, void *out);
+    void (*mask_apply)(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides,
+                       void *y, const int64_t *y_strides);
+    const char *(*isa)(void);
+    int (*get_num_threads)(void);
+    void (*set_num_threads)(int n);
+} fd_api;
+
+#define FD_CAPSULE "fastdrop._core._C_API"
+
+#ifdef Py_PYTHON_H
+/* The table of the installed fastdrop, or NULL with a Python exception set. Needs the GIL. */
+static inline const fd_api *fd_import(void) {
+    const fd_api *api = (const fd_api *)PyCapsule_Import(FD_CAPSULE, 0);
+    if (api != NULL && api->abi < FD_ABI) {
+        PyErr_Format(PyExc_ImportError, "compiled against fastdrop C API %d, but the installed fastdrop has %d", FD_ABI,
+                     api->abi);
+        return NULL;
+    }
+    return api;
+}
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,119 @@
+"""Everything fastdrop does, once more, in plain NumPy: slow, obvious, and independent of the compiled code.
+
+Tests compare the library with it bit for bit, and benchmarks use `naive_dropout` as the baseline. It imports NumPy
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 128
+PLANES = 32
+
+
+def philox4x32(counter: NDArray[np.uint64], key: tuple[int, int], rounds: int = 10) -> NDArray[np.uint64]:
+    """Philox4x32 of counters, shape (4, n), 32-bit values in uint64; returns words of the same shape.
+
+    Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+    """
+    low, high = np.uint64(0xFFFFFFFF), np.uint64(32)
+    c0, c1, c2, c3 = (np.asarray(c, np.uint64) for c in counter)
+    for r in range(rounds):
+        k0 = np.uint64((key[0] + r * 0x9E3779B9) & 0xFFFFFFFF)
+        k1 = np.uint64((key[1] + r * 0xBB67AE85) & 0xFFFFFFFF)
+        left, right = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (right >> high) ^ c1 ^ k0, right & low, (left >> high) ^ c3 ^ k1, left & low
+    return np.stack([c0, c1, c2, c3])
+
+
+def plane_bits(key: int, call: int, blocks: NDArray[np.uint64], j: int) -> NDArray[np.bool_]:
+    """Bit j of U for the 128 elements of each block: shape (len(blocks), 128)."""
+    same = np.ones_like(blocks)
+    counter = np.stack(
+        [
+            blocks & np.uint64(0xFFFFFFFF),
+            (blocks >> np.uint64(32)) | np.uint64(j << 24),
+            same * np.uint64(call & 0xFFFFFFFF),
+            same * np.uint64(call >> 32),
+        ]
+    )
+    words = philox4x32(counter, (key & 0xFFFFFFFF, key >> 32))
+    lanes = (words.T[:, :, None] >> np.arange(32, dtype=np.uint64)) & np.uint64(1)
+    bits: NDArray[np.bool_] = lanes.reshape(len(blocks), BLOCK).astype(np.bool_)
+    return bits
+
+
+def threshold(p: float) -> int:
+    """q, the keep probability as a 32-bit fixed-point number: 0 to 2**32."""
+    return round((1.0 - p) * 2**32)
+
+
+def uniforms(key: int, call: int, blocks: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """U * 2**32 of every element of the blocks, an integer below 2**32."""
+    u = np.zeros((len(blocks), BLOCK), np.uint64)
+    for j in range(PLANES):
+        u = u << np.uint64(1) | plane_bits(key, call, blocks, j)
+    return u
+
+
+def keep_at(key: int, call: int, p: float, index: NDArray[Any]) -> NDArray[np.bool_]:
+    """Keep decisions at any bit indices of the sequence; the result has `index`'s shape."""
+    q = threshold(p)
+    where = np.asarray(index).astype(np.uint64)
+    if q in (0, 2**32):
+        return np.full(where.shape, q != 0)
+    blocks, inverse = np.unique(where // np.uint64(BLOCK), return_inverse=True)
+    u = uniforms(key, call, blocks)[inverse.reshape(where.shape), (where % np.uint64(BLOCK)).astype(np.intp)]
+    kept: NDArray[np.bool_] = u < np.uint64(q)
+    return kept
+
+
+def view_index(start: int, shape: Sequence[int], strides: Sequence[int]) -> NDArray[np.uint64]:
+    """The bit index of each element of a view, as an array of its shape."""
+    index = np.full(tuple(shape), start, np.uint64)
+    for axis, (n, step) in enumerate(zip(shape, strides)):
+        along = np.array([(i * step) % 2**64 for i in range(n)], np.uint64)
+        index += along.reshape([n if k == axis else 1 for k in range(len(shape))])
+    return index
+
+
+def keep(key: int, call: int, p: float, start: int, shape: Sequence[int], strides: Sequence[int]) -> NDArray[np.bool_]:
+    """Keep decisions of a strided view: what ``np.asarray(Mask(...))`` has to give."""
+    return keep_at(key, call, p, view_index(start, shape, strides))
+
+
+def apply(kept: NDArray[np.bool_], x: NDArray[Any], scale: float) -> NDArray[Any]:
+    """``x * scale`` where kept, +0 elsewhere, in float64, for any float dtype of x.
+
+    float16 and bfloat16 are scaled by the scale rounded to float32, as the kernels do.
+    """
+    factor = float(np.float32(scale)) if x.dtype.itemsize <= 4 else scale
+    wide = x.astype(np.float64)
+    y = np.zeros(x.shape, np.float64)
+    np.multiply(wide, factor, out=y, where=np.broadcast_to(kept, x.shape))
+    return y
+
+
+def dropout(x: NDArray[Any], p: float, key: int, call: int, scaling: str = "inverted") -> NDArray[Any]:
+    """What ``fastdrop.dropout`` gives in training for a fresh mask of x's shape."""
+    kept = keep_at(key, call, p, np.arange(x.size).reshape(x.shape))
+    scale = 1.0 if scaling == "standard" or p == 1.0 else 1.0 / (1.0 - p)
+    return apply(kept, x, scale).astype(x.dtype)
+
+
+def naive_dropout(
+    x: NDArray[Any], p: float, rng: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Dropout as it is usually written in NumPy: the output and the boolean mask that backward needs."""
+    kept = rng.random(x.shape) >= p
+    return (x * kept / (1.0 - p)).astype(x.dtype), kept
+
+
+def naive_dropout_backward(dy: NDArray[Any], kept: NDArray[np.bool_], p: float) -> NDArray[Any]:
+    """The gradient that goes with `naive_dropout`."""
+    return (dy * kept / (1.0 - p)).astype(dy.dtype)
