@@ -86,7 +86,8 @@ static void do_runs(void *arg, int64_t begin, int64_t end) {
             fd_any_blocks(j->kernels, &j->law, first, blocks, bits);
             const char *x = j->x + walk.x + from * row.x;
             char *y = j->y + walk.y + from * row.y;
-            for (int64_t r = 0; r < repeat.n; r++, x += repeat.x, y += repeat.y) run(j, bits, off, n, x, row.x, y, row.y);
+            for (int64_t r = 0; r < repeat.n; r++, x += repeat.x, y += repeat.y)
+                run(j, bits, off, n, x, row.x, y, row.y);
         }
         if (++c == j->chunks) c = 0, fd_walk_next(&walk);
     }
@@ -173,20 +174,17 @@ static void do_tiles(void *arg, int64_t begin, int64_t end) {
             }
         const char *x = j->x + walk.x + i0 * i_axis.x + a0 * a_axis.x;
         char *y = j->y + walk.y + i0 * i_axis.y + a0 * a_axis.y;
-        for (int64_t a = 0; a < na; a++, x += a_axis.x, y += a_axis.y) run(j, turned[a], 0, ni, x, i_axis.x, y, i_axis.y);
+        for (int64_t a = 0; a < na; a++, x += a_axis.x, y += a_axis.y)
+            run(j, turned[a], 0, ni, x, i_axis.x, y, i_axis.y);
         if (++c == j->chunks) c = 0, fd_walk_next(&walk);
     }
 }
 
 /* ---- the plan ---- */
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static int64_t magnitude(int64_t a) {
-    return a < 0 ? -a : a;
-}
+static int64_t magnitude(int64_t a) { return a < 0 ? -a : a; }
 
 /* Axis k moves to position `to`, those between shift inwards. */
 static void move_axis(fd_axis *axes, int k, int to) {

@@ -17,9 +17,7 @@ static inline uint64_t fd_counter_get(uint64_t *counter) {
 static inline int fd_replace_if(uint64_t *counter, uint64_t expected, uint64_t with) {
     return __atomic_compare_exchange_n(counter, &expected, with, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
-static inline uint64_t fd_counter_get(uint64_t *counter) {
-    return __atomic_load_n(counter, __ATOMIC_RELAXED);
-}
+static inline uint64_t fd_counter_get(uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
 #endif
 
 /* Gives the counter's value and steps it; 0 when the last call has been given. */

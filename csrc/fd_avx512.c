@@ -3,7 +3,8 @@
 
 #ifdef FD_X86
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,f16c,bmi2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,f16c,bmi2"))), \
+                             apply_to = function)
 #elif defined(__GNUC__)
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,f16c,bmi2")
 #endif
@@ -30,7 +31,8 @@ static inline vec v_pack(vec lo, vec hi) {
     return _mm512_mask_shuffle_epi32(lo, 0xAAAA, hi, (_MM_PERM_ENUM)0xA0);
 }
 static inline void v_store(uint64_t *out, vec a, vec b) {
-    const vec first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), second = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+    const vec first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
+              second = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
     _mm512_storeu_si512(out, _mm512_permutex2var_epi64(a, first, b));
     _mm512_storeu_si512(out + 8, _mm512_permutex2var_epi64(a, second, b));
 }

@@ -32,13 +32,9 @@ static int has(uint64_t states, uint32_t leaf1_ecx, uint32_t leaf7_ebx) {
 #define LEAF7_AVX2 (1u << 5 | 1u << 8)
 #define LEAF7_AVX512 (LEAF7_AVX2 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31)
 
-int fd_cpu_has_avx2(void) {
-    return has(0x6, LEAF1, LEAF7_AVX2);
-}
+int fd_cpu_has_avx2(void) { return has(0x6, LEAF1, LEAF7_AVX2); }
 
-int fd_cpu_has_avx512(void) {
-    return has(0xE6, LEAF1, LEAF7_AVX512);
-}
+int fd_cpu_has_avx512(void) { return has(0xE6, LEAF1, LEAF7_AVX512); }
 #else
 typedef int fd_cpu_is_for_x86; /* ISO C wants something in a translation unit */
 #endif

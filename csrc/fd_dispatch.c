@@ -3,9 +3,7 @@
 
 #include "fd_impl.h"
 
-static int always(void) {
-    return 1;
-}
+static int always(void) { return 1; }
 
 /* From the narrowest to the widest. A name without kernels belongs to another processor. */
 static const struct {
@@ -31,9 +29,7 @@ static const struct {
 
 static _Atomic(const fd_kernels *) in_use;
 
-static int usable(int k) {
-    return isas[k].kernels != NULL && isas[k].usable();
-}
+static int usable(int k) { return isas[k].kernels != NULL && isas[k].usable(); }
 
 const fd_kernels *fd_kernels_in_use(void) {
     const fd_kernels *k = atomic_load_explicit(&in_use, memory_order_acquire);
@@ -42,9 +38,7 @@ const fd_kernels *fd_kernels_in_use(void) {
     return k;
 }
 
-const char *fd_isa(void) {
-    return fd_kernels_in_use()->name;
-}
+const char *fd_isa(void) { return fd_kernels_in_use()->name; }
 
 const char *fd_isa_name(int k, int *can_use) {
     if (k < 0 || k >= NISAS) return NULL;

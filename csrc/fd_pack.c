@@ -45,6 +45,4 @@ void fd_bits(const fd_law *law, uint64_t start, uint64_t n, void *out) {
     fd_mask_pack(&mask, out);
 }
 
-uint64_t fd_threshold(double p) {
-    return (uint64_t)nearbyint((1.0 - p) * 4294967296.0);
-}
+uint64_t fd_threshold(double p) { return (uint64_t)nearbyint((1.0 - p) * 4294967296.0); }

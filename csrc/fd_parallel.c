@@ -14,7 +14,7 @@
 #include "fd_impl.h"
 
 /* A second thread must have at least this many elements to be worth waking: a wake-up costs several microseconds. */
-#define MIN_ELEMENTS_PER_THREAD 65536
+#define MIN_ELEMENTS_PER_THREAD 131072
 #define MAX_THREADS 256
 
 #ifdef FD_PTHREADS
@@ -58,9 +58,7 @@ int fd_get_num_threads(void) {
     return n;
 }
 
-void fd_set_num_threads(int n) {
-    atomic_store(&num_threads, n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n);
-}
+void fd_set_num_threads(int n) { atomic_store(&num_threads, n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n); }
 
 /* Ranges are handed out in order, a grain at a time, so that a slow thread delays no one by more than a grain. */
 static void take_ranges(fd_range_fn *fn, void *job, int64_t n, int64_t grain) {
@@ -96,9 +94,7 @@ static void in_child_after_fork(void) {
     pool.workers = pool.wanted = pool.running = 0;
 }
 
-static void watch_fork(void) {
-    pthread_atfork(NULL, NULL, in_child_after_fork);
-}
+static void watch_fork(void) { pthread_atfork(NULL, NULL, in_child_after_fork); }
 
 /* Under pool.lock. A system that gives no thread (limits) gets fewer; the caller's own always runs. */
 static void start_workers(int count) {
@@ -145,13 +141,9 @@ void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
     pthread_mutex_unlock(&pool.busy);
 }
 #else
-int fd_get_num_threads(void) {
-    return 1;
-}
+int fd_get_num_threads(void) { return 1; }
 
-void fd_set_num_threads(int n) {
-    (void)n;
-}
+void fd_set_num_threads(int n) { (void)n; }
 
 void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
     (void)cost;

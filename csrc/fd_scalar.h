@@ -48,13 +48,9 @@ static inline uint16_t bf16_of_f32(float f) {
     return (uint16_t)((u + 0x7FFFu + (u >> 16 & 1u)) >> 16);
 }
 
-static inline uint16_t scale_f16(uint16_t h, float s) {
-    return f16_of_f32(f32_of_f16(h) * s);
-}
+static inline uint16_t scale_f16(uint16_t h, float s) { return f16_of_f32(f32_of_f16(h) * s); }
 
-static inline uint16_t scale_bf16(uint16_t h, float s) {
-    return bf16_of_f32(f32_of_bits((uint32_t)h << 16) * s);
-}
+static inline uint16_t scale_bf16(uint16_t h, float s) { return bf16_of_f32(f32_of_bits((uint32_t)h << 16) * s); }
 
 /* Elements i .. n-1 of a run. Selection is an `and` with all ones or zeros: a branch on random bits would be mispredicted
  * every other time. */

@@ -87,9 +87,7 @@ static inline void put(writer *w, uint64_t v, unsigned n) {
     w->word = w->fill ? v >> (n - w->fill) : 0;
 }
 
-static inline uint64_t low_bits(uint64_t v, unsigned n) {
-    return n < 64 ? v & (((uint64_t)1 << n) - 1) : v;
-}
+static inline uint64_t low_bits(uint64_t v, unsigned n) { return n < 64 ? v & (((uint64_t)1 << n) - 1) : v; }
 
 static void put_row(fd_window *window, writer *w, uint64_t start, int64_t step, int64_t n) {
     if (step == 0) {

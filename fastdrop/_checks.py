@@ -40,15 +40,13 @@ def check_p(p: Any) -> float:
     Traceback (most recent call last):
     ValueError: dropout probability has to be between 0 and 1, but got 1.5
     """
-    if type(p) is not float:
-        if isinstance(p, (bool, np.bool_)) or not isinstance(p, numbers.Real):
-            kind = type(p).__name__
-            raise TypeError(f"dropout probability has to be a number between 0 and 1, but got {p!r} (a {kind})")
-        p = float(p)
-    q: float = p
-    if not 0.0 <= p <= 1.0:
+    if type(p) is not float and (isinstance(p, (bool, np.bool_)) or not isinstance(p, numbers.Real)):
+        kind = type(p).__name__
+        raise TypeError(f"dropout probability has to be a number between 0 and 1, but got {p!r} (a {kind})")
+    value = float(p)
+    if not 0.0 <= value <= 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    return q
+    return value
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:

@@ -45,7 +45,7 @@ cdef const fd_api *c_api() noexcept nogil
 cdef class Mask:
     cdef fd_view view       # its shape and strides point into dims, and live as long as the Mask
     cdef int64_t *dims
-    cdef readonly double p
+    cdef double drop        # p, the probability to drop; view.law.q is made from it
 
 
 cdef class Generator:

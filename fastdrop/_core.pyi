@@ -23,7 +23,8 @@ class _State(TypedDict):
 
 @final
 class Mask:
-    p: float
+    @property
+    def p(self) -> float: ...
     def __init__(
         self,
         key: SupportsIndex,

@@ -133,7 +133,7 @@ cdef int fill(Mask m, uint64_t key, uint64_t call, double p, uint64_t start, tup
     for i in range(nd):
         m.dims[i] = shape[i]
         m.dims[nd + i] = strides[i]
-    m.p = p
+    m.drop = p
     m.view.law.key = key
     m.view.law.call = call
     m.view.law.q = fd_threshold(p)
@@ -147,7 +147,7 @@ cdef int fill(Mask m, uint64_t key, uint64_t call, double p, uint64_t start, tup
 cdef Mask derive(Mask of, tuple view):
     """Another view over the same bits; `view` comes from _views.py and lies inside this one."""
     cdef Mask m = Mask.__new__(Mask)
-    fill(m, of.view.law.key, of.view.law.call, of.p, view[0], view[1], view[2])
+    fill(m, of.view.law.key, of.view.law.call, of.drop, view[0], view[1], view[2])
     return m
 
 
@@ -237,6 +237,11 @@ cdef class Mask:
         return self.view.law.call
 
     @property
+    def p(self):
+        """float: the probability to drop."""
+        return self.drop
+
+    @property
     def start(self):
         """int: the bit of element (0, 0, ...)."""
         return self.view.start
@@ -324,7 +329,7 @@ cdef class Mask:
         else:
             m = m.broadcast_to((<object>a).shape)
         if scale is None:
-            factor = 1.0 / (1.0 - m.p) if m.p < 1.0 else 0.0
+            factor = 1.0 / (1.0 - m.drop) if m.drop < 1.0 else 0.0
         else:
             factor = float(scale)
         if out is not None:

@@ -64,7 +64,7 @@ def noise_shape_to_mask_shape(noise_shape: NoiseShape | None, shape: tuple[int, 
     out = tuple(n if k is None else check_int("noise_shape", k, 0, 2**63 - 1) for k, n in zip(noise_shape, fitting))
     if any(k not in (1, n) for k, n in zip(out, fitting)):
         raise ValueError(
-            f"noise_shape has to hold 1, None or the extent for each axis of the input {shape}, but got {tuple(noise_shape)}"
+            f"noise_shape has to hold 1, None or the extent for each axis of {shape}, but got {tuple(noise_shape)}"
         )
     return out
 

@@ -106,9 +106,7 @@ def dropout(x: NDArray[Any], p: float, key: int, call: int, scaling: str = "inve
     return apply(kept, x, scale).astype(x.dtype)
 
 
-def naive_dropout(
-    x: NDArray[Any], p: float, rng: np.random.Generator
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def naive_dropout(x: NDArray[Any], p: float, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Dropout as it is usually written in NumPy: the output and the boolean mask that backward needs."""
     kept = rng.random(x.shape) >= p
     return (x * kept / (1.0 - p)).astype(x.dtype), kept

@@ -92,8 +92,16 @@ X = np.ones((4, 5), np.float32)
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda out: fd.dropout(X, -0.1, out=out), ValueError, "dropout probability has to be between 0 and 1, but got -0.1"),
-        (lambda out: fd.dropout(X, 1.1, out=out), ValueError, "dropout probability has to be between 0 and 1, but got 1.1"),
+        (
+            lambda out: fd.dropout(X, -0.1, out=out),
+            ValueError,
+            "dropout probability has to be between 0 and 1, but got -0.1",
+        ),
+        (
+            lambda out: fd.dropout(X, 1.1, out=out),
+            ValueError,
+            "dropout probability has to be between 0 and 1, but got 1.1",
+        ),
         (lambda out: fd.dropout(X, float("nan"), out=out), ValueError, "but got nan"),
         (lambda out: fd.dropout(X, np.inf, out=out), ValueError, "but got inf"),
         (lambda out: fd.dropout(X, "0.5", out=out), TypeError, "'0.5'"),

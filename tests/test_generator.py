@@ -48,7 +48,14 @@ def test_state_saves_and_restores(rng):
 
 @pytest.mark.parametrize(
     "state",
-    [None, {}, {"key": 1}, {"key": -1, "call": 0}, {"key": 1, "call": 2**64}, {"key": 1, "call": 0, "seed_seq": {"x": 1}}],
+    [
+        None,
+        {},
+        {"key": 1},
+        {"key": -1, "call": 0},
+        {"key": 1, "call": 2**64},
+        {"key": 1, "call": 0, "seed_seq": {"x": 1}},
+    ],
 )
 def test_bad_state_changes_nothing(rng, state):
     before = rng.state
@@ -122,4 +129,4 @@ def test_threads_never_share_a_call(rng):
         w.start()
     for w in workers:
         w.join()
-    assert sorted(sum(calls, [])) == list(range(16000))
+    assert sorted(call for mine in calls for call in mine) == list(range(16000))

@@ -73,7 +73,7 @@ def test_isas_threads_and_alignments_agree(threads):
             key, call, start = (int(v) for v in rng.integers(0, 2**62, 3))
             mask = fd.Mask(key, call, float(p), n, start)
             want = np.asarray(mask)
-            # The reference is slow: its share is two stretches, and the instruction sets answer for each other elsewhere.
+            # The reference is slow: its share is two stretches; elsewhere the instruction sets answer for each other.
             for at in (0, n - 5000):
                 some = reference.keep(key, call, float(p), start + at, (5000,), (1,))
                 assert np.array_equal(want[at : at + 5000], some)

@@ -1,0 +1,72 @@
+# Everything a newcomer or CI needs. Each target sets up what it uses, .venv included; `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# More packages for the tests to use when they are there, e.g. make test WITH=torch==2.13.0
+WITH   ?=
+ARGS   ?=
+CC     ?= cc
+
+SOURCES := pyproject.toml setup.py $(wildcard csrc/*) \
+           $(shell find fastdrop -name '*.py' -o -name '*.pyx' -o -name '*.px?' -o -name '*.h')
+C_TEST  := $(wildcard csrc/*.c) tests/c/test_kernels.c
+C_FLAGS := -std=c11 -Wall -Wextra -Wconversion -Werror -Ifastdrop/include -Icsrc
+SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+
+.PHONY: help mnist test test-c test-neon test-sdist bench lint format clean
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+
+# One stamp per extra: the package is built and installed again when a source has changed.
+$(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install -q '.[$*]'
+	@touch $@
+
+mnist: $(VENV)/.installed-mnist ## train two CNNs on MNIST, without and with dropout (ARGS="--help" for options)
+	$(BIN)/fastdrop mnist $(ARGS)
+
+test: $(VENV)/.installed-test test-c ## the tests, in C under the sanitizers and in Python
+ifneq ($(WITH),)
+	$(BIN)/python -m pip install -q $(WITH)
+endif
+	$(BIN)/pytest $(ARGS)
+
+test-c: ## the kernels' C tests under AddressSanitizer and UBSan
+	@mkdir -p build
+	$(CC) $(C_FLAGS) $(SANITIZE) $(C_TEST) -o build/test_kernels -lm -lpthread
+	build/test_kernels
+
+test-neon: ## the same for 64-bit Arm, under an emulator (needs aarch64-linux-gnu-gcc and qemu-aarch64)
+	@mkdir -p build
+	aarch64-linux-gnu-gcc -static -O2 $(C_FLAGS) $(C_TEST) -o build/test_kernels_neon -lm -lpthread
+	qemu-aarch64 build/test_kernels_neon
+
+test-sdist: | $(BIN)/python ## build the sdist, install from it in an empty environment, use it
+	rm -rf build/sdist && mkdir -p build/sdist
+	$(BIN)/python -m pip install -q build
+	$(BIN)/python -m build -q --sdist --outdir build/sdist
+	$(PYTHON) -m venv build/sdist/venv
+	build/sdist/venv/bin/python -m pip install -q build/sdist/fastdrop-*.tar.gz
+	cd build/sdist && venv/bin/python -c "import fastdrop as fd; m = fd.Mask(0, 0, 0.5, 16); \
+	  assert m.packbits().tolist() == [42, 23]; print('fastdrop', fd.__version__, 'from its sdist, on', fd.isa())"
+
+bench: $(VENV)/.installed-bench ## naive NumPy against fastdrop, under pytest-benchmark
+	$(BIN)/pytest bench $(ARGS)
+
+lint: $(VENV)/.installed-dev ## ruff, clang-format and mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] fastdrop/include/*.h tests/c/*.c
+	$(BIN)/mypy fastdrop
+
+format: $(VENV)/.installed-dev ## rewrite the sources as lint wants them
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	$(BIN)/clang-format -i csrc/*.[ch] fastdrop/include/*.h tests/c/*.c
+
+clean: ## remove what was built, .venv included
+	rm -rf build dist $(VENV) *.egg-info fastdrop/*.so

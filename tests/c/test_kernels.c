@@ -1,0 +1,259 @@
+/* Every kernel of every instruction set this machine runs, from C: known answers, agreement with a law written out one
+ * bit at a time, poisoned surroundings, strided jobs against a plain loop. Run under the sanitizers by `make test-c`,
+ * and for NEON under an emulator by `make test-neon`. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "fd_impl.h"
+#include "fd_philox.h"
+#include "fd_scalar.h"
+
+static int failures;
+static const char *isa;
+
+#define CHECK(ok, ...)                                                 \
+    do {                                                               \
+        if (!(ok)) {                                                   \
+            if (failures++ < 20) {                                     \
+                printf("FAILED %s:%d [%s] ", __FILE__, __LINE__, isa); \
+                printf(__VA_ARGS__);                                   \
+                putchar('\n');                                         \
+            }                                                          \
+        }                                                              \
+    } while (0)
+
+static uint64_t random_state = 88172645463325252u;
+
+static uint64_t random_u64(void) { /* xorshift64 (Marsaglia 2003): test data only */
+    random_state ^= random_state << 13, random_state ^= random_state >> 7, random_state ^= random_state << 17;
+    return random_state;
+}
+
+static int64_t random_below(int64_t n) { return (int64_t)(random_u64() % (uint64_t)n); }
+
+/* The law, element by element: the sum of all 32 planes, compared with q. */
+static int keep(const fd_law *law, uint64_t e) {
+    const uint64_t b = e / FD_BLOCK_BITS;
+    const uint32_t lane = (uint32_t)(e % FD_BLOCK_BITS), key[2] = {(uint32_t)law->key, (uint32_t)(law->key >> 32)};
+    uint64_t u = 0;
+    for (uint32_t j = 0; j < 32; j++) {
+        const uint32_t counter[4] = {(uint32_t)b, (uint32_t)(b >> 32) | j << 24, (uint32_t)law->call,
+                                     (uint32_t)(law->call >> 32)};
+        uint32_t words[4];
+        fd_philox4x32(counter, key, words);
+        u = u << 1 | (words[lane / 32] >> lane % 32 & 1);
+    }
+    return u < law->q;
+}
+
+static int bit_of(const unsigned char *packed, uint64_t i) { return packed[i / 8] >> i % 8 & 1; }
+
+static void test_philox(void) {
+    static const uint32_t in[3][6] = {{0, 0, 0, 0, 0, 0},
+                                      {~0u, ~0u, ~0u, ~0u, ~0u, ~0u},
+                                      {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0}};
+    static const uint32_t out[3][4] = {{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
+                                       {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
+                                       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}};
+    for (int i = 0; i < 3; i++) {
+        uint32_t words[4];
+        fd_philox4x32(in[i], in[i] + 4, words);
+        CHECK(memcmp(words, out[i], sizeof words) == 0, "known answer %d", i);
+    }
+}
+
+static void test_bits(void) {
+    static const double ps[] = {0.5, 0.25, 0.75, 0.1, 0.3, 0.9, 1.0 / 3, 0x1p-20, 0x1p-32, 0, 1};
+    static const uint64_t sizes[] = {0, 1, 7, 63, 64, 65, 127, 128, 129, 1023, 1024, 1025, 5000};
+    static const uint64_t starts[] = {0, 1, 127, 128, (1ull << 32) * 128 - 77, (1ull << 40) + 5, (1ull << 63) - 5000};
+    enum { MOST = 5000 };
+    static unsigned char want[MOST], room[MOST + 32];
+    for (size_t a = 0; a < sizeof ps / sizeof *ps; a++)
+        for (size_t b = 0; b < sizeof starts / sizeof *starts; b++) {
+            const fd_law law = {random_u64(), random_u64(), fd_threshold(ps[a])};
+            for (uint64_t i = 0; i < MOST; i++) want[i] = (unsigned char)keep(&law, starts[b] + i);
+            for (size_t c = 0; c < sizeof sizes / sizeof *sizes; c++) {
+                const uint64_t n = sizes[c], bytes = (n + 7) / 8;
+                memset(room, 0xCD, sizeof room);
+                fd_bits(&law, starts[b], n, room + 16);
+                for (uint64_t i = 0; i < bytes * 8; i++)
+                    CHECK(bit_of(room + 16, i) == (i < n ? want[i] : 0), "p=%g start=%llu n=%llu bit %llu", ps[a],
+                          (unsigned long long)starts[b], (unsigned long long)n, (unsigned long long)i);
+                for (int i = 0; i < 16; i++)
+                    CHECK(room[i] == 0xCD && room[16 + bytes + (uint64_t)i] == 0xCD, "overrun");
+            }
+        }
+}
+
+/* What a kernel should make of one element. */
+static void scale_one(fd_dtype dtype, const char *x, char *y, int kept, double scale) {
+    const uint64_t all = kept ? 1 : 0;
+    switch (dtype) {
+    case FD_F32: scalar_f32(&all, 0, 0, 1, x, y, (float)scale); break;
+    case FD_F64: scalar_f64(&all, 0, 0, 1, x, y, scale); break;
+    case FD_F16: scalar_f16(&all, 0, 0, 1, x, y, (float)scale); break;
+    case FD_BF16: scalar_bf16(&all, 0, 0, 1, x, y, (float)scale); break;
+    }
+}
+
+static const int items[FD_NDTYPES] = {4, 8, 2, 2};
+
+/* Random numbers of moderate size in any of the four formats: the exponent's top bits are kept out of the extremes. */
+static void random_values(fd_dtype dtype, char *x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const double v = (double)(int64_t)random_u64() * 0x1p-60;
+        const float f = (float)v;
+        const uint16_t h = dtype == FD_F16 ? f16_of_f32(f) : bf16_of_f32(f);
+        if (dtype == FD_F64)
+            memcpy(x + 8 * i, &v, 8);
+        else if (dtype == FD_F32)
+            memcpy(x + 4 * i, &f, 4);
+        else
+            memcpy(x + 2 * i, &h, 2);
+    }
+}
+
+static void test_runs(void) {
+    enum { MOST = 700 };
+    static uint64_t bits[FD_BITS_BUFFER(MOST + 64) + 1];
+    static char x[MOST * 8 + 16], room[MOST * 8 + 96], one[8];
+    for (int d = 0; d < FD_NDTYPES; d++)
+        for (int trial = 0; trial < 300; trial++) {
+            const size_t n = (size_t)random_below(MOST), off = (size_t)random_below(64), item = (size_t)items[d];
+            const size_t shift = (size_t)random_below(16);
+            for (size_t i = 0; i < sizeof bits / 8; i++) bits[i] = random_u64();
+            random_values((fd_dtype)d, x, n);
+            memset(room, 0xCD, sizeof room);
+            char *y = room + 32 + shift;
+            fd_kernels_in_use()->apply[d](bits, off, n, x, y, 1.0 / 0.7);
+            for (size_t i = 0; i < n; i++) {
+                scale_one((fd_dtype)d, x + i * item, one, (int)(bits[(off + i) / 64] >> (off + i) % 64 & 1), 1.0 / 0.7);
+                CHECK(memcmp(one, y + i * item, item) == 0, "dtype %d n=%zu off=%zu element %zu", d, n, off, i);
+            }
+            for (size_t i = 0; i < 32; i++)
+                CHECK(room[i + shift] == (char)0xCD && y[n * item + i] == (char)0xCD, "dtype %d overrun", d);
+            unsigned char bools[MOST + 8];
+            memset(bools, 0xCD, sizeof bools);
+            fd_kernels_in_use()->bools(bits, off, n, NULL, bools, 0);
+            for (size_t i = 0; i < n; i++)
+                CHECK(bools[i] == (bits[(off + i) / 64] >> (off + i) % 64 & 1), "bools n=%zu off=%zu %zu", n, off, i);
+            CHECK(bools[n] == 0xCD, "bools overrun");
+        }
+}
+
+/* A room of `size` bytes whose end is the end of the readable world: one byte further is a segmentation fault. */
+static char *guarded_end(size_t size) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (size + page - 1) / page * page;
+    char *p = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED || mprotect(p + room, page, PROT_NONE) != 0) {
+        perror("guard page");
+        exit(2);
+    }
+    return p + room;
+}
+
+/* Inputs and outputs that end at a guard page, through the public call: no kernel reads or writes past n elements. */
+static void test_guard_pages(void) {
+    static char *x_end, *y_end;
+    const fd_law law = {random_u64(), random_u64(), fd_threshold(0.4)};
+    if (x_end == NULL) x_end = guarded_end(3000 * 8), y_end = guarded_end(3000 * 8);
+    for (int d = 0; d < FD_NDTYPES; d++)
+        for (int64_t n = 0; n < 3000; n += n < 200 ? 1 : 397) {
+            const int64_t item = items[d], step = 1;
+            char *x = x_end - n * item, *y = y_end - n * item;
+            const fd_view mask = {law, 13, 1, &n, &step};
+            random_values((fd_dtype)d, x, (size_t)n);
+            fd_mask_apply(&mask, (fd_dtype)d, 1.5, x, &item, y, &item);
+            fd_mask_bools(&mask, y_end - n);
+            fd_mask_pack(&mask, y_end - (n + 7) / 8);
+        }
+}
+
+/* Random shapes, permutations, steps and broadcasts, against a loop over the elements. */
+static void test_views(void) {
+    static const int64_t dims[] = {1, 2, 3, 7, 64, 130, 600};
+    for (int trial = 0; trial < 150; trial++) {
+        const fd_dtype d = (fd_dtype)random_below(FD_NDTYPES);
+        const int64_t item = items[d];
+        int64_t shape[4], m[4], xs[4], ys[4], n = 1, m_step = 1, x_room = item, y_room = item;
+        int nd = (int)random_below(4) + 1, order[4] = {0, 1, 2, 3};
+        for (int i = 0; i < nd; i++) {
+            do shape[i] = dims[random_below(7)];
+            while (n * shape[i] > 60000);
+            n *= shape[i];
+        }
+        uint64_t start = (uint64_t)random_below(300);
+        int64_t x_at = 0, y_at = 0;
+        for (int axes = 0; axes < 3; axes++) { /* an order and steps of its own for the mask, x and y */
+            for (int i = nd - 1; i > 0; i--) {
+                const int k = (int)random_below(i + 1), swap = order[i];
+                order[i] = order[k], order[k] = swap;
+            }
+            for (int i = nd - 1; i >= 0; i--) {
+                const int a = order[i];
+                const int64_t gap = random_below(4) ? 1 : 2, sign = random_below(5) ? 1 : -1;
+                int64_t *room = axes == 0 ? &m_step : axes == 1 ? &x_room : &y_room;
+                int64_t *stride = axes == 0 ? m : axes == 1 ? xs : ys;
+                const int still = axes == 0 && random_below(4) == 0;
+                stride[a] = still ? 0 : *room * gap * sign;
+                const int64_t back = sign < 0 && !still ? (shape[a] - 1) * *room * gap : 0;
+                if (axes == 0)
+                    start += (uint64_t)back;
+                else
+                    *(axes == 1 ? &x_at : &y_at) += back;
+                if (!still) *room *= gap * shape[a];
+            }
+        }
+        char *x = malloc((size_t)x_room), *y = malloc((size_t)y_room), *want = malloc((size_t)y_room);
+        unsigned char *bools = malloc((size_t)n), *packed = malloc((size_t)(n + 7) / 8);
+        random_values(d, x, (size_t)(x_room / item));
+        memset(y, 0xCD, (size_t)y_room), memset(want, 0xCD, (size_t)y_room);
+        const fd_view mask = {{random_u64(), random_u64(), fd_threshold(0.3)}, start, nd, shape, m};
+        fd_mask_bools(&mask, bools);
+        fd_mask_pack(&mask, packed);
+        fd_mask_apply(&mask, d, 1.25, x + x_at, xs, y + y_at, ys);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t rest = i, bit = (int64_t)start, xo = x_at, yo = y_at;
+            for (int a = nd - 1; a >= 0; a--) {
+                const int64_t k = rest % shape[a];
+                rest /= shape[a], bit += k * m[a], xo += k * xs[a], yo += k * ys[a];
+            }
+            const int kept = trial % 10 == 0 ? keep(&mask.law, (uint64_t)bit) : bools[i];
+            CHECK(bools[i] == kept, "trial %d bool %lld", trial, (long long)i);
+            CHECK(bit_of(packed, (uint64_t)i) == kept, "trial %d packed %lld", trial, (long long)i);
+            scale_one(d, x + xo, want + yo, kept, 1.25);
+        }
+        CHECK(memcmp(y, want, (size_t)y_room) == 0, "trial %d values", trial);
+        free(x), free(y), free(want), free(bools), free(packed);
+    }
+}
+
+int main(void) {
+    int usable;
+    isa = "portable";
+    test_philox();
+    for (int k = 0; (isa = fd_isa_name(k, &usable)) != NULL; k++) {
+        if (!usable) {
+            printf("skipped %s: not on this machine\n", isa);
+            continue;
+        }
+        fd_set_isa(isa);
+        CHECK(strcmp(fd_isa(), isa) == 0, "forced %s, but %s runs", isa, fd_isa());
+        for (int threads = 1; threads <= 3; threads += 2) {
+            fd_set_num_threads(threads);
+            random_state = 88172645463325252u;
+            test_bits();
+            test_runs();
+            test_views();
+            test_guard_pages();
+        }
+        printf("ran %s\n", isa);
+    }
+    isa = "any";
+    CHECK(fd_set_isa("sse9") == -1, "an unknown name is refused");
+    printf(failures ? "%d checks failed\n" : "all checks passed\n", failures);
+    return failures != 0;
+}
