@@ -23,9 +23,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
 
-# One stamp per extra: the package is built and installed again when a source has changed.
+# One stamp per extra: built and installed again when a source has changed. Editable, so that `import fastdrop` finds the
+# compiled module from this folder too; test-sdist is where a real install is tested.
 $(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
-	$(BIN)/python -m pip install -q '.[$*]'
+	$(BIN)/python -m pip install -q -e '.[$*]'
 	@touch $@
 
 mnist: $(VENV)/.installed-mnist ## train two CNNs on MNIST, without and with dropout (ARGS="--help" for options)
@@ -55,6 +56,8 @@ test-sdist: | $(BIN)/python ## build the sdist, install from it in an empty envi
 	build/sdist/venv/bin/python -m pip install -q build/sdist/fastdrop-*.tar.gz
 	cd build/sdist && venv/bin/python -c "import fastdrop as fd; m = fd.Mask(0, 0, 0.5, 16); \
 	  assert m.packbits().tolist() == [42, 23]; print('fastdrop', fd.__version__, 'from its sdist, on', fd.isa())"
+	build/sdist/venv/bin/python -m pip install -q pytest setuptools Cython
+	build/sdist/venv/bin/pytest -q tests/test_capi.py tests/test_package.py
 
 bench: $(VENV)/.installed-bench ## naive NumPy against fastdrop, under pytest-benchmark
 	$(BIN)/pytest bench $(ARGS)
@@ -63,6 +66,7 @@ lint: $(VENV)/.installed-dev ## ruff, clang-format and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] fastdrop/include/*.h tests/c/*.c
 	$(BIN)/mypy fastdrop
+	$(BIN)/python -m mypy.stubtest fastdrop._core --allowlist .stubtest-allowlist
 
 format: $(VENV)/.installed-dev ## rewrite the sources as lint wants them
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -1,6 +1,5 @@
 """The extension module. Everything else about the package stands in pyproject.toml."""
 
-import os
 import sys
 from glob import glob
 
@@ -13,7 +12,6 @@ if sys.platform == "win32":
 else:
     # Instruction sets are chosen per file, by pragmas: one set of flags for all, and no second table of them here.
     compile_args, libraries = ["-O3", "-std=c11", "-fvisibility=hidden"], ["m", "pthread"]
-compile_args += os.environ.get("FASTDROP_CFLAGS", "").split()
 
 core = Extension(
     "fastdrop._core",

@@ -40,13 +40,17 @@ def check_p(p: Any) -> float:
     Traceback (most recent call last):
     ValueError: dropout probability has to be between 0 and 1, but got 1.5
     """
-    if type(p) is not float and (isinstance(p, (bool, np.bool_)) or not isinstance(p, numbers.Real)):
-        kind = type(p).__name__
-        raise TypeError(f"dropout probability has to be a number between 0 and 1, but got {p!r} (a {kind})")
-    value = float(p)
+    value = check_real("dropout probability", p, "a number between 0 and 1")
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     return value
+
+
+def check_real(name: str, value: Any, what: str = "a real number") -> float:
+    """`value` as a float; Python's and NumPy's real numbers are taken, bool is not."""
+    if type(value) is not float and (isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real)):
+        raise TypeError(f"{name} has to be {what}, but got {value!r} (a {type(value).__name__})")
+    return float(value)
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:

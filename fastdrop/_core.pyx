@@ -14,7 +14,7 @@ cimport numpy as cnp
 
 import numpy as np
 
-from fastdrop._checks import LIMIT, check_int, check_p, check_shape
+from fastdrop._checks import LIMIT, check_int, check_p, check_real, check_shape
 from fastdrop._views import (
     broadcast_view,
     check_extent,
@@ -297,7 +297,7 @@ cdef class Mask:
         Raises
         ------
         TypeError
-            If x is of another dtype, or out is no native array of x's dtype.
+            If x is of another dtype, out is no native array of x's dtype, or scale no number.
         ValueError
             If the mask does not broadcast to x's shape, or out has another shape, is read-only or overlaps x without
             being it.
@@ -331,7 +331,7 @@ cdef class Mask:
         if scale is None:
             factor = 1.0 / (1.0 - m.drop) if m.drop < 1.0 else 0.0
         else:
-            factor = float(scale)
+            factor = check_real("scale", scale)
         if out is not None:
             check_out(a, out)
         if not cnp.PyArray_ISNOTSWAPPED(a):

@@ -264,6 +264,12 @@ def test_bad_arguments_touch_nothing(x, out, error, words):
         assert np.array_equal(out, before)
 
 
+def test_bad_scale():
+    for scale in ("2", None.__class__, True, 1j):
+        with pytest.raises(TypeError, match="scale has to be a real number"):
+            fd.Mask(0, 0, 0.5, 4).apply(array(4), scale=scale)
+
+
 def test_out_that_is_x_under_another_name():
     x = values(np.float32, 12).reshape(3, 4)
     mask = fd.Mask(0, 0, 0.5, (3, 4))

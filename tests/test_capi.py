@@ -101,7 +101,10 @@ def test_a_cython_extension_cimports_the_classes(tmp_path):
     pytest.importorskip("setuptools")
     pytest.importorskip("Cython")
     (tmp_path / "cython_user.pyx").write_text(textwrap.dedent(CYTHON_SOURCE))
-    modules = 'cythonize([Extension("cython_user", ["cython_user.pyx"], include_dirs=[fastdrop.get_include()])])'
-    user = build(tmp_path, "cython_user", modules, "from Cython.Build import cythonize")
+    modules = """cythonize(
+    [Extension("cython_user", ["cython_user.pyx"], include_dirs=[fastdrop.get_include()])],
+    include_path=[os.path.dirname(os.path.dirname(fastdrop.__file__))],  # needed by editable installs only
+)"""
+    user = build(tmp_path, "cython_user", modules, "import os\nfrom Cython.Build import cythonize")
     mask = fd.Generator(3).mask(1000, p=0.25)[::2]
     assert user.kept(mask) == (int(np.asarray(mask).sum()), 0.25)

@@ -30,7 +30,7 @@ def test_files_that_ship():
 
 
 @pytest.mark.parametrize("module", ["fastdrop", "fastdrop.nn", "fastdrop.optim", "fastdrop.mnist", "fastdrop.cli"])
-def test_import_needs_numpy_alone(module):
+def test_import_needs_numpy_alone(module, tmp_path):
     """In a process where anything outside the standard library, NumPy and fastdrop cannot be imported."""
     code = f"""
 import sys
@@ -42,13 +42,13 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import {module}
 """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert out.returncode == 0, out.stderr
 
 
-def test_importing_fastdrop_does_not_load_the_framework():
+def test_importing_fastdrop_does_not_load_the_framework(tmp_path):
     code = "import sys, fastdrop; print([m for m in sys.modules if m.startswith(('fastdrop.nn', 'fastdrop.mnist'))])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert out.stdout.strip() == "[]", out.stderr
 
 

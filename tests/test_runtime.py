@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 
 import numpy as np
@@ -15,8 +16,11 @@ import fastdrop as fd
 
 
 def run(code, **environment):
+    # Away from the repository's folder: python -c looks there first, and would find the sources without the kernels.
     env = {**os.environ, **environment}
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tempfile.gettempdir(), capture_output=True, text=True, timeout=60
+    )
 
 
 def test_a_forced_isa_is_the_one_that_runs(isa):
