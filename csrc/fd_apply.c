@@ -3,12 +3,13 @@
  * The axes of the three are permuted so that y is walked in memory order, merged where they are one axis in all three,
  * and then one of four plans serves the innermost of them. Whatever the plan, a kernel gets packed bits and a run:
  *
- *   RUNS      the mask runs along the inner axis (m = 1), which is long: whole blocks straight from the law. An axis just
- *             outside along which the mask stands still (channels last, locked dropout) reuses each chunk's bits.
+ *   RUNS      the mask runs along the inner axis (m = 1), which is long: whole blocks straight from the law. An axis
+ *             just outside along which the mask stands still (channels last, locked dropout) reuses each chunk's bits.
  *   CONSTANT  the mask stands still along the inner axis (channels first): each row is scaled or zeroed as a whole.
  *   TILES     the mask leaps along the inner axis and runs along another (a transposed array): square tiles of bits are
  *             made along the mask and turned.
- *   ROWS      everything else, notably short rows: bits are put together in C order, as far as x and y are contiguous. */
+ *   ROWS      everything else, notably short rows: bits are put together in C order, as far as x and y are
+ *             contiguous. */
 #include "fd_view.h"
 
 #define CHUNK 8192     /* bits made at once by RUNS: 1 KiB, a guest in L1 */

@@ -61,8 +61,8 @@ static inline void decide(verdict *v, vec r, int q_bit) {
     }
 }
 
-/* LANES blocks, CHAINS planes at a time, until no lane is undecided. Planes past the last one that matters are harmless:
- * q's bits are 0 there. */
+/* LANES blocks, CHAINS planes at a time, until no lane is undecided. Planes past the last one that matters are
+ * harmless: q's bits are 0 there. */
 static inline void deep_blocks(const schedule *s, uint64_t q, unsigned planes, uint64_t block, uint64_t *out) {
     const vec c0_block = v_iota(block), c1_block = v_shr32(c0_block), ones = v_not(v_set1(0));
     verdict lo = {ones, v_set1(0)}, hi = {ones, v_set1(0)};

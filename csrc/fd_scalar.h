@@ -52,8 +52,8 @@ static inline uint16_t scale_f16(uint16_t h, float s) { return f16_of_f32(f32_of
 
 static inline uint16_t scale_bf16(uint16_t h, float s) { return bf16_of_f32(f32_of_bits((uint32_t)h << 16) * s); }
 
-/* Elements i .. n-1 of a run. Selection is an `and` with all ones or zeros: a branch on random bits would be mispredicted
- * every other time. */
+/* Elements i .. n-1 of a run. Selection is an `and` with all ones or zeros: a branch on random bits would be
+ * mispredicted every other time. */
 static inline uint64_t all_ones_if_kept(const uint64_t *bits, size_t at) {
     return (uint64_t)0 - (fd_bits57(bits, at) & 1);
 }

@@ -1,7 +1,7 @@
 /* Strided mask views -> packed runs of bits, for any view: broadcast, sliced, transposed, reversed.
  *
- * A view is walked row by row (a row is its last axis) and each row's bits are appended to the output. Philox blocks come
- * through a small window, since neighbouring rows often share blocks (short rows) or repeat them (broadcast axes). */
+ * A view is walked row by row (a row is its last axis) and each row's bits are appended to the output. Philox blocks
+ * come through a small window, since neighbouring rows often share blocks (short rows) or repeat them (broadcast). */
 #include "fd_view.h"
 
 int fd_merge_axes(fd_axis *axes, int nd) {

@@ -9,7 +9,7 @@ typedef struct {
     int64_t n, m, x, y;
 } fd_axis;
 
-/* Drop axes of extent 1 and merge neighbours that are one axis in the mask, in x and in y. Returns how many are left. */
+/* Drop axes of extent 1 and merge neighbours that are one axis in mask, x and y. Returns how many are left. */
 int fd_merge_axes(fd_axis *axes, int nd);
 
 /* Position in a C-order walk over axes, with the offsets it stands at; the axes are borrowed. */

@@ -1,0 +1,190 @@
+# Generator: a key and a counter of calls. Included by _core.pyx.
+cdef str SEED_KINDS = "seed has to be None, a non-negative integer, a sequence of them or a SeedSequence, but got "
+
+cdef object seed_sequence(object seed):
+    if isinstance(seed, np.random.SeedSequence):
+        return seed
+    if isinstance(seed, (bool, np.bool_, float, str, bytes)):
+        raise TypeError(SEED_KINDS + repr(seed))
+    try:
+        return np.random.SeedSequence(seed)
+    except TypeError:
+        raise TypeError(SEED_KINDS + repr(seed)) from None
+    except ValueError:
+        raise ValueError(f"seed has to be non-negative, but got {seed!r}") from None
+
+
+cdef uint64_t take(Generator g) except? 0:
+    cdef uint64_t call
+    if not fd_counter_take(&g._call, &call):
+        raise OverflowError("this generator has given all of its 2**64 - 1 calls")
+    return call
+
+
+@cython.final
+cdef class Generator:
+    """Gives masks: a 64-bit key and a counter of calls.
+
+    Each new mask takes the next call, so that no two share bits. The counter is atomic: threads that share a generator
+    never get the same call.
+
+    Parameters
+    ----------
+    seed : None, int, sequence of int or numpy.random.SeedSequence, optional
+        The key is the seed sequence's first 64-bit word; None takes fresh entropy from the operating system.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `seed` is something else, or negative.
+
+    Notes
+    -----
+    *Compatibility guarantee*: equal seeds give equal keys, and equal (key, call) equal masks, in every release of the
+    same major version. A process that forks shares its generators' states with the child: give each worker its own,
+    with `spawn`.
+
+    Examples
+    --------
+    >>> import fastdrop as fd
+    >>> rng = fd.Generator(seed=0)
+    >>> rng.mask((2, 3), p=0.5)
+    Mask(key=15793235383387715774, call=0, p=0.5, shape=(2, 3))
+    >>> rng
+    Generator(key=15793235383387715774, call=1)
+    """
+
+    def __init__(self, seed=None):
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed):
+        """Start again from another seed: `call` is 0 after it. Returns the generator itself."""
+        seq = seed_sequence(seed)
+        self._key = seq.generate_state(1, np.uint64)[0]
+        self._call = 0
+        self._seed_seq = seq
+        return self
+
+    @property
+    def key(self):
+        """int: the 64-bit key."""
+        return self._key
+
+    @property
+    def call(self):
+        """int: the call that the next mask takes."""
+        return fd_counter_get(&self._call)
+
+    @property
+    def seed_seq(self):
+        """numpy.random.SeedSequence: where the key comes from."""
+        return self._seed_seq
+
+    def mask(self, shape, p=0.5):
+        """A fresh mask, C-contiguous from bit 0 of the next call.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+        p : float, default 0.5
+            Probability to drop, between 0 and 1.
+
+        Returns
+        -------
+        Mask
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `shape` or `p` is of the wrong kind or out of range; no call is taken then.
+        """
+        cdef Mask m = Mask.__new__(Mask)
+        p = check_p(p)
+        shape = check_shape(shape)
+        fill(m, self._key, take(self), p, 0, shape, contiguous_strides(shape))
+        return m
+
+    def numpy(self):
+        """A NumPy generator on a stream of its own, for what is not a mask: initial weights, shuffles.
+
+        It takes the next call too, so that the state of this generator alone is enough to repeat a run.
+
+        Returns
+        -------
+        numpy.random.Generator
+            Over NumPy's Philox (4x64) with the key (key, call).
+
+        Examples
+        --------
+        >>> import fastdrop as fd
+        >>> fd.Generator(seed=0).numpy().permutation(5)
+        array([3, 1, 2, 4, 0])
+        """
+        return np.random.Generator(np.random.Philox(key=np.array([self._key, take(self)], np.uint64)))
+
+    def spawn(self, n_children):
+        """Independent generators, as ``numpy.random.Generator.spawn``.
+
+        Parameters
+        ----------
+        n_children : int
+
+        Returns
+        -------
+        list of Generator
+        """
+        return [Generator(s) for s in self._seed_seq.spawn(check_int("n_children", n_children, 0, 2**32 - 1))]
+
+    @property
+    def state(self):
+        """dict: all there is to save, in plain ints, lists and None (JSON can hold it).
+
+        ``key`` and ``call`` continue with the same masks; ``seed_seq`` continues with the same children. Assigning a
+        state restores it; one without ``seed_seq`` spawns from a sequence seeded with its key.
+        """
+        seq = self._seed_seq
+        entropy = seq.entropy
+        return {
+            "key": self._key,
+            "call": self.call,
+            "seed_seq": {
+                "entropy": entropy if entropy is None or isinstance(entropy, int) else [int(e) for e in entropy],
+                "spawn_key": [int(k) for k in seq.spawn_key],
+                "pool_size": int(seq.pool_size),
+                "n_children_spawned": int(seq.n_children_spawned),
+            },
+        }
+
+    @state.setter
+    def state(self, state):
+        if not isinstance(state, dict) or not {"key", "call"} <= state.keys():
+            raise ValueError(f"state has to be as Generator.state gives it, with 'key' and 'call', but got {state!r}")
+        key = check_int("state['key']", state["key"], 0, 2**64 - 1)
+        call = check_int("state['call']", state["call"], 0, 2**64 - 1)
+        seq = state.get("seed_seq") or {"entropy": key}
+        try:
+            seq = np.random.SeedSequence(**seq)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"state['seed_seq'] has to be as Generator.state gives it, but got {seq!r}") from error
+        self._key = key
+        self._call = call
+        self._seed_seq = seq
+
+    def __eq__(self, other):
+        if not isinstance(other, Generator):
+            return NotImplemented
+        return self.state == other.state
+
+    __hash__ = None
+
+    def __reduce__(self):
+        return _generator, (self.state,)
+
+    def __repr__(self):
+        return f"Generator(key={self._key}, call={self.call})"
+
+
+def _generator(state):
+    rng = Generator(0)
+    rng.state = state
+    return rng
