@@ -1,0 +1,60 @@
+"""A small training framework with PyTorch's names and habits, on NumPy alone, with fastdrop's masks in its dropout.
+
+    from fastdrop import nn, optim
+
+    model = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Dropout(p=0.5), nn.Linear(256, 10))
+    history = nn.fit(model, (X, y), epochs=3, optimizer=optim.SGD(model.parameters(), lr=0.1))
+
+Read it upwards: `autograd` (the tape), `tensor`, `functional` and `losses`, `module`, `layers`, `train`.
+"""
+
+from __future__ import annotations
+
+from fastdrop.nn import functional
+from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
+from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
+from fastdrop.nn.dropout import Dropout
+from fastdrop.nn.functional import relu
+from fastdrop.nn.layers import Conv2d, Flatten, Identity, Linear, MaxPool2d, ReLU
+from fastdrop.nn.losses import CrossEntropyLoss, MSELoss, NLLLoss
+from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
+from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.train import History, evaluate, fit, load_weights, predict, save_weights
+
+__all__ = [
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "History",
+    "Identity",
+    "Linear",
+    "MSELoss",
+    "MaxPool2d",
+    "Module",
+    "ModuleList",
+    "NLLLoss",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Tensor",
+    "arange",
+    "as_tensor",
+    "enable_grad",
+    "evaluate",
+    "fit",
+    "from_numpy",
+    "functional",
+    "is_grad_enabled",
+    "load_weights",
+    "no_grad",
+    "ones",
+    "predict",
+    "rand",
+    "randint",
+    "randn",
+    "relu",
+    "save_weights",
+    "tensor",
+    "zeros",
+]

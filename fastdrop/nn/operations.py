@@ -1,0 +1,301 @@
+"""The operations behind `Tensor`'s operators and methods that take more than a line.
+
+Each computes a result with NumPy and hands `record` a function that turns the gradient of the result into the
+gradients of the inputs. The tape undoes broadcasting and promotion, so those functions do not think of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from fastdrop.nn import kernels
+from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace, replace_node
+
+if TYPE_CHECKING:
+    from fastdrop.nn.tensor import Tensor
+
+Dim: TypeAlias = "int | tuple[int, ...] | None"
+Slope: TypeAlias = Callable[[Array, Array, Array], Array]
+
+
+def promoted(a: Array, b: Array, divide: bool = False) -> tuple[Array, Array]:
+    """Return two operands in the dtypes that PyTorch would compute with.
+
+    A float meeting an int keeps its dtype, a 0-d tensor follows one that has dimensions, and ints divide as float32.
+    """
+    a_float, b_float = a.dtype.kind == "f", b.dtype.kind == "f"
+    if a_float and b_float:
+        if a.dtype == b.dtype or bool(a.ndim) == bool(b.ndim):
+            return a, b
+        return (a, b.astype(a.dtype)) if a.ndim else (a.astype(b.dtype), b)
+    if a_float:
+        return a, b.astype(a.dtype)
+    if b_float:
+        return a.astype(b.dtype), b
+    return (a.astype(np.float32), b.astype(np.float32)) if divide else (a, b)
+
+
+def operand(value: Any, tensor: Tensor) -> Any:
+    """Return the other operand of an operator as a tensor, or NotImplemented.
+
+    Python and NumPy numbers take a dtype beside which `tensor` keeps its own.
+    """
+    if hasattr(value, "graph_version"):
+        return value
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub":
+        if value.ndim:
+            return tensor.detached(np.asarray(value))
+        value = value.item()
+    if not isinstance(value, (bool, int, float)):
+        return NotImplemented
+    kind = tensor.array.dtype.kind
+    keeps = kind == "f" or (kind in "iu" and type(value) is int)
+    dtype = tensor.array.dtype if keeps else np.float32 if isinstance(value, float) else None
+    return tensor.detached(np.asarray(value, dtype))
+
+
+def reflected(operation: Callable[[Any, Any], Any], value: Any, tensor: Tensor) -> Any:
+    """Return ``operation(value, tensor)`` for a left operand that is no tensor."""
+    left = operand(value, tensor)
+    return NotImplemented if left is NotImplemented else operation(left, tensor)
+
+
+def compare(ufunc: np.ufunc, left: Tensor, other: Any) -> Any:
+    """Return the boolean tensor ``ufunc(left, other)``."""
+    right = operand(other, left)
+    return NotImplemented if right is NotImplemented else left.detached(np.asarray(ufunc(left.array, right.array)))
+
+
+def binary(
+    name: str,
+    ufunc: np.ufunc,
+    left: Tensor,
+    other: Any,
+    slope_left: Slope,
+    slope_right: Slope,
+    left_reads: str = "",
+    right_reads: str = "",
+) -> Any:
+    """Return ``ufunc(left, other)``, or NotImplemented if `other` is no number.
+
+    A slope maps ``(dy, a, b)`` to the gradient of its operand; `left_reads` and `right_reads` name which of ``a`` and
+    ``b`` it looks at, whose values therefore must not change before backward.
+    """
+    right = operand(other, left)
+    if right is NotImplemented:
+        return NotImplemented
+    a, b = promoted(left.array, right.array, name == "div")
+    need_left, need_right = left.requires_grad, right.requires_grad
+    reads = (left_reads if need_left else "") + (right_reads if need_right else "")
+
+    def function(dy: Array) -> tuple[Array | None, ...]:
+        return slope_left(dy, a, b) if need_left else None, slope_right(dy, a, b) if need_right else None
+
+    saved = [tensor for tensor, letter in ((left, "a"), (right, "b")) if letter in reads]
+    return record(name, ufunc(a, b), (left, right), function, saved=saved)
+
+
+def in_place(name: str, ufunc: np.ufunc, tensor: Tensor, value: Any, operation: Callable[[Any, Any], Any]) -> Tensor:
+    """Compute ``ufunc(tensor, value)`` into `tensor`; `operation` is the same, recorded and out of place."""
+    other = operand(value, tensor)
+    if other is NotImplemented:
+        raise TypeError(f"{name}: expected a number, an ndarray or a Tensor, got {type(value).__name__}")
+    check_inplace(tensor, name)
+    if not (tensor.will_record() or other.will_record()):
+        b = promoted(tensor.array, other.array)[1]
+        ufunc(tensor.array, b, out=tensor.array, casting="same_kind")
+        tensor.storage.version += 1
+        return tensor
+    result = operation(tensor, other)
+    if result.shape != tensor.shape:
+        raise RuntimeError(
+            f"output with shape {list(tensor.shape)} doesn't match the broadcast shape {list(result.shape)}"
+        )
+    check_inplace(tensor, name)  # Again: the operation itself may have saved the values.
+    np.copyto(tensor.array, result.array)
+    tensor.storage.version += 1
+    assert result.node is not None
+    replace_node(tensor, result.node)
+    return tensor
+
+
+def power_slope(dy: Array, a: Array, b: Array) -> Array:
+    """Return the gradient of ``a ** b`` with respect to `a`."""
+    # b * a**(b-1) would be 0 * inf at a == 0, b == 0, where the gradient is 0.
+    one, zero = b.dtype.type(1), b.dtype.type(0)
+    result: Array = dy * np.where(b == zero, zero, b * a ** np.where(b == zero, one, b - one))
+    return result
+
+
+def exponent_slope(dy: Array, a: Array, b: Array) -> Array:
+    """Return the gradient of ``a ** b`` with respect to `b`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.power(a, b) * np.log(a)
+    result: Array = dy * np.where((a == 0) & (b >= 0), a.dtype.type(0), slope)
+    return result
+
+
+def matmul(left: Tensor, other: Any) -> Any:
+    """Return the matrix product, batched over leading dimensions as `numpy.matmul` does."""
+    right = operand(other, left)
+    if right is NotImplemented:
+        return NotImplemented
+    a, b = promoted(left.array, right.array)
+    if a.ndim == 0 or b.ndim == 0:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {a.ndim}D and {b.ndim}D")
+    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        shapes = " and ".join("x".join(map(str, shape)) for shape in (a.shape, b.shape))
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({shapes})")
+    need_left, need_right = left.requires_grad, right.requires_grad
+    rows = a if a.ndim > 1 else a[None, :]
+    columns = b if b.ndim > 1 else b[:, None]
+
+    def function(dy: Array) -> tuple[Array | None, ...]:
+        dy = dy if b.ndim > 1 else dy[..., None]
+        dy = dy if a.ndim > 1 else dy[..., None, :]
+        da = dy @ columns.swapaxes(-1, -2) if need_left else None
+        db = rows.swapaxes(-1, -2) @ dy if need_right else None
+        if da is not None and a.ndim == 1:
+            da = da.reshape(-1, a.shape[0]).sum(axis=0)
+        if db is not None and b.ndim == 1:
+            db = db.reshape(-1, b.shape[0]).sum(axis=0)
+        return da, db
+
+    saved = ([right] if need_left else []) + ([left] if need_right else [])
+    return record("matmul", a @ b, (left, right), function, saved=saved)
+
+
+def reduced_sum(x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
+    """Return the sum over `dim`."""
+    shape = x.array.shape
+    return record(
+        "sum",
+        x.array.sum(axis=dim, keepdims=keepdim),
+        (x,),
+        lambda dy: (np.broadcast_to(restore_dims(dy, dim, keepdim), shape),),
+    )
+
+
+def reduced_mean(x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
+    """Return the mean over `dim`."""
+    if x.array.dtype.kind != "f":
+        raise RuntimeError(
+            f"mean(): could not infer output dtype. Input dtype must be a floating point dtype. Got: {x.array.dtype}"
+        )
+    shape = x.array.shape
+    y = x.array.mean(axis=dim, keepdims=keepdim)
+    share = max(np.size(y), 1) / max(x.array.size, 1)
+    return record(
+        "mean",
+        y,
+        (x,),
+        lambda dy: (np.broadcast_to(restore_dims(dy * dy.dtype.type(share), dim, keepdim), shape),),
+    )
+
+
+def largest(x: Tensor) -> Tensor:
+    """Return the largest element; equal ones share the gradient, as in PyTorch."""
+    array = x.array
+    y = array.max()
+
+    def share(dy: Array) -> tuple[Array]:
+        hits = (array == y).astype(array.dtype)
+        return (hits * (dy / hits.sum()),)
+
+    return record("max", y, (x,), share, saved=(x,))
+
+
+def largest_along(x: Tensor, dim: int, keepdim: bool) -> tuple[Tensor, Array]:
+    """Return the largest elements along `dim` and their indices; the first of equal ones takes the gradient."""
+    shape = x.array.shape
+    indices = np.expand_dims(x.array.argmax(axis=dim), dim)
+    values = np.take_along_axis(x.array, indices, dim)
+
+    def scatter(dy: Array) -> tuple[Array]:
+        dx = np.zeros(shape, dy.dtype)
+        np.put_along_axis(dx, indices, restore_dims(dy, dim, keepdim), dim)
+        return (dx,)
+
+    if not keepdim:
+        return record("max", values.squeeze(dim), (x,), scatter), indices.squeeze(dim)
+    return record("max", values, (x,), scatter), indices
+
+
+def restore_dims(dy: Array, dim: Dim, keepdim: bool) -> Array:
+    """Give a gradient back the dimensions that a reduction took away."""
+    return dy if dim is None or keepdim else np.expand_dims(dy, dim)
+
+
+def joined_shape(shape: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...]:
+    """Return `shape` with the dimensions from `start_dim` to `end_dim` joined into one."""
+    ndim = len(shape)
+    if ndim == 0:
+        return (1,)
+    for name, dim in (("start_dim", start_dim), ("end_dim", end_dim)):
+        if not -ndim <= dim < ndim:
+            raise IndexError(f"flatten: {name}={dim} is out of range for a {ndim}-d tensor [{-ndim}, {ndim - 1}]")
+    first, last = start_dim % ndim, end_dim % ndim
+    if first > last:
+        raise RuntimeError(f"flatten: start_dim={start_dim} cannot come after end_dim={end_dim}")
+    # The joined size is computed rather than left to -1, which an empty array leaves undetermined.
+    joined = int(np.prod(shape[first : last + 1], dtype=np.int64))
+    return (*shape[:first], joined, *shape[last + 1 :])
+
+
+def index(x: Tensor, key: Any) -> Tensor:
+    """Return ``x[key]`` for any key that NumPy takes."""
+    shape, dtype = x.array.shape, x.array.dtype
+    parts = key if isinstance(key, tuple) else (key,)
+    basic = all(part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) for part in parts)
+
+    def scatter(dy: Array) -> tuple[Array]:
+        dx = np.zeros(shape, dtype)
+        if basic:
+            dx[key] = dy
+        else:
+            np.add.at(dx, key, dy)  # An index array may name an element twice; assignment would lose one of them.
+        return (dx,)
+
+    return record("getitem", x.array[key], (x,), scatter, view=basic)
+
+
+def relu(x: Tensor, inplace: bool = False) -> Tensor:
+    """Return max(x, 0); backward keeps a byte per element, and neither the input nor the result."""
+    if inplace:
+        check_inplace(x, "relu")
+    positive = kernels.sign_mask(x.array > 0) if x.will_record() else None
+
+    def function(dy: Array) -> tuple[Array]:
+        assert positive is not None
+        return (kernels.select(dy, positive),)
+
+    zero = x.array.dtype.type(0)
+    if not inplace:
+        return record("relu", np.maximum(x.array, zero), (x,), function)
+    np.maximum(x.array, zero, out=x.array)
+    record_inplace("relu", x, function)
+    return x
+
+
+def softmax(x: Tensor, dim: int) -> Tensor:
+    """Return exp(x) / sum(exp(x)) along `dim`."""
+    y = np.exp(log_softmax_values(x.array, dim))
+    return record("softmax", y, (x,), lambda dy: (y * (dy - (dy * y).sum(axis=dim, keepdims=True)),), saves_result=True)
+
+
+def log_softmax(x: Tensor, dim: int) -> Tensor:
+    """Return log(softmax(x)) along `dim`."""
+    y = log_softmax_values(x.array, dim)
+    return record(
+        "log_softmax", y, (x,), lambda dy: (dy - np.exp(y) * dy.sum(axis=dim, keepdims=True),), saves_result=True
+    )
+
+
+def log_softmax_values(x: Array, dim: int) -> Array:
+    """Return log(softmax(x)) of an array, subtracting the maximum first so that nothing overflows."""
+    y: Array = x - x.max(axis=dim, keepdims=True)
+    y -= np.log(np.exp(y).sum(axis=dim, keepdims=True))
+    return y

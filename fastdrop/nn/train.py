@@ -1,0 +1,320 @@
+"""The training loop (`fit`), what it records (`History`), and `evaluate`, `predict`, `save_weights`, `load_weights`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastdrop.nn.autograd import Array, no_grad
+from fastdrop.nn.creation import numpy_generator
+from fastdrop.nn.losses import cross_entropy
+from fastdrop.nn.module import Module
+from fastdrop.nn.progress import make_progress
+from fastdrop.nn.tensor import Tensor, as_tensor
+
+if TYPE_CHECKING:
+    from fastdrop import Generator
+    from fastdrop.optim import Optimizer
+
+__all__ = ["History", "evaluate", "fit", "load_weights", "predict", "save_weights"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Data = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+
+class Callback(Protocol):
+    """What `fit` calls after every epoch; returning True ends the run."""
+
+    def on_epoch_end(self, history: History, model: Module) -> bool | None: ...
+
+
+class History:
+    """What happened in each epoch of a run.
+
+    Attributes
+    ----------
+    epochs : list of dict
+        For each epoch ``epoch`` (from 1), ``loss`` and ``accuracy`` on the training batches as they were trained on
+        (dropout at work), ``seconds``, and with validation data ``val_loss`` and ``val_accuracy`` in evaluation mode.
+        Accuracies are left out where `y` does not hold class numbers.
+
+    Examples
+    --------
+    >>> history = History([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}])
+    >>> history.best("loss")
+    {'epoch': 2, 'loss': 1.0}
+    """
+
+    def __init__(self, epochs: Sequence[dict[str, Any]] = ()) -> None:
+        self.epochs = list(epochs)
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def __getitem__(self, metric: str) -> list[float]:
+        """Return one metric over all epochs."""
+        self._check(metric)
+        return [epoch[metric] for epoch in self.epochs]
+
+    def best(self, metric: str) -> dict[str, Any]:
+        """Return the epoch with the best value: the largest for an accuracy, the smallest for anything else."""
+        self._check(metric)
+        pick = max if metric.endswith("accuracy") else min
+        return dict(pick(self.epochs, key=lambda epoch: epoch[metric]))
+
+    def _check(self, metric: str) -> None:
+        if not self.epochs:
+            raise ValueError("the history is empty")
+        if metric not in self.epochs[-1]:
+            raise KeyError(f"no metric {metric!r}; there are {', '.join(self.epochs[-1])}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data that JSON can hold."""
+        return {"epochs": [dict(epoch) for epoch in self.epochs]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> History:
+        """Return the history that `to_dict` described."""
+        return cls(data["epochs"])
+
+    def __repr__(self) -> str:
+        return f"History({len(self.epochs)} epochs{': ' + json.dumps(self.epochs[-1]) if self.epochs else ''})"
+
+
+def fit(
+    model: Module,
+    data: Data,
+    *,
+    validation: Data | None = None,
+    epochs: int,
+    optimizer: Optimizer,
+    loss: Loss = cross_entropy,
+    batch_size: int = 128,
+    generator: Generator | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+) -> History:
+    """Train a model, usually a classifier.
+
+    Parameters
+    ----------
+    model : Module
+        Trained in training mode; the mode of each of its modules is restored at the end.
+    data, validation : (X, y) pairs of ndarray
+        Examples along the first axis; `y` holds class numbers.
+    epochs : int
+        Passes over the data, each in a new random order.
+    optimizer : Optimizer
+        Over the parameters of `model`.
+    loss : callable
+        Takes logits and targets and returns the mean loss of the batch.
+    batch_size : int
+        Examples per step; the last batch of an epoch may be smaller.
+    generator : fastdrop.Generator, optional
+        Where the order comes from; by default `fastdrop.default_generator()`.
+    callbacks : sequence
+        Objects with ``on_epoch_end(history, model)``; one that returns True ends the run.
+    progress : bool, optional
+        Show progress: a live bar on a terminal (with rich), a line for each epoch elsewhere. By default only on a
+        terminal.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If the data or a number does not fit.
+    FloatingPointError
+        If a loss is NaN or infinite; the message names the epoch and the batch.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> from fastdrop import nn, optim
+    >>> _ = fastdrop.manual_seed(0)
+    >>> X = np.array([[0.0, 1.0], [1.0, 0.0]] * 32, dtype=np.float32)
+    >>> y = np.array([0, 1] * 32)
+    >>> model = nn.Linear(2, 2)
+    >>> history = nn.fit(model, (X, y), epochs=20, optimizer=optim.SGD(model.parameters(), lr=1.0), batch_size=16)
+    >>> nn.evaluate(model, (X, y))["accuracy"]
+    1.0
+    """
+    X, y = _checked("data", data)
+    if validation is not None:
+        _checked("validation", validation)
+    _positive("epochs", epochs)
+    _positive("batch_size", batch_size)
+    if not len(X):
+        raise ValueError("data holds no examples")
+    rng = numpy_generator(generator)
+    history = History()
+    modes = [(module, module.training) for module in model.modules()]
+    show = make_progress(sys.stderr.isatty() if progress is None else progress, epochs, math.ceil(len(X) / batch_size))
+    try:
+        with show:
+            for epoch in range(1, epochs + 1):
+                began = time.perf_counter()
+                model.train()
+                totals = _Totals()
+                for batch, rows in enumerate(_batches(len(X), batch_size, rng.permutation(len(X))), 1):
+                    logits = model(as_tensor(X[rows]))
+                    value = loss(logits, as_tensor(y[rows]))
+                    number = float(value.item())
+                    if not math.isfinite(number):
+                        raise FloatingPointError(
+                            f"the loss is {number} in epoch {epoch}, batch {batch}: a smaller learning rate, or "
+                            "inputs without NaN and of moderate size, may help"
+                        )
+                    optimizer.zero_grad()
+                    value.backward()
+                    optimizer.step()
+                    totals.add(number, logits.array, y[rows])
+                    show.step(epoch, batch, totals.scores())
+                record: dict[str, Any] = {"epoch": epoch, **totals.scores()}
+                if validation is not None:
+                    scores = evaluate(model, validation, batch_size=max(batch_size, 256), loss=loss)
+                    record.update({f"val_{name}": value for name, value in scores.items()})
+                record["seconds"] = time.perf_counter() - began
+                history.epochs.append(record)
+                show.epoch(record)
+                # Every callback hears of every epoch, also when an earlier one has asked to stop.
+                wishes = [callback.on_epoch_end(history, model) for callback in callbacks]
+                if any(wishes):
+                    break
+    finally:
+        _restore(modes)
+    return history
+
+
+def _restore(modes: list[tuple[Module, bool]]) -> None:
+    for module, mode in modes:
+        module.training = mode
+
+
+class _Totals:
+    """Running sums of loss and accuracy over batches of different sizes; no accuracy where there are no classes."""
+
+    def __init__(self) -> None:
+        self.count = self.correct = 0
+        self.sum = 0.0
+        self.classes = True
+
+    def add(self, loss: float, logits: Array, targets: Array) -> None:
+        self.count += len(targets)
+        self.sum += loss * len(targets)
+        self.classes &= targets.dtype.kind in "iu" and logits.ndim == 2 and targets.ndim == 1
+        if self.classes:
+            self.correct += int(np.count_nonzero(logits.argmax(axis=1) == targets))
+
+    def scores(self) -> dict[str, float]:
+        scores = {"loss": self.sum / self.count}
+        if self.classes:
+            scores["accuracy"] = self.correct / self.count
+        return scores
+
+
+def _batches(count: int, size: int, order: Array | None = None) -> Iterator[Any]:
+    for start in range(0, count, size):
+        rows = slice(start, start + size)
+        yield rows if order is None else order[rows]
+
+
+def _checked(name: str, data: Any) -> Data:
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(f"{name} must be a pair (X, y) of arrays, got {type(data).__name__}")
+    X, y = (part.array if isinstance(part, Tensor) else np.asarray(part) for part in data)
+    if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
+        raise ValueError(f"{name}: X and y must hold the same number of examples, got shapes {X.shape} and {y.shape}")
+    return X, y
+
+
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be a positive int, got {value!r}")
+
+
+def predict(model: Module, X: Any, batch_size: int = 512) -> Array:
+    """Return what the model gives for `X` in evaluation mode, without recording; the mode is restored."""
+    _positive("batch_size", batch_size)
+    X = X.array if isinstance(X, Tensor) else np.asarray(X)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            parts = [as_tensor(model(as_tensor(X[rows]))).array for rows in _batches(max(len(X), 1), batch_size)]
+    finally:
+        _restore(modes)
+    return np.concatenate(parts)
+
+
+def evaluate(model: Module, data: Data, batch_size: int = 512, *, loss: Loss = cross_entropy) -> dict[str, float]:
+    """Return ``{"loss", "accuracy"}`` over all examples, in evaluation mode; the mode is restored.
+
+    The accuracy is left out where `y` does not hold class numbers.
+    """
+    X, y = _checked("data", data)
+    if not len(X):
+        raise ValueError("data holds no examples")
+    logits = predict(model, X, batch_size)
+    totals = _Totals()
+    with no_grad():
+        for rows in _batches(len(X), batch_size):
+            value = loss(as_tensor(logits[rows]), as_tensor(y[rows]))
+            totals.add(float(value.item()), logits[rows], y[rows])
+    return totals.scores()
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise ImportError('saving and loading weights needs safetensors: pip install "fastdrop[nn]"') from error
+    return safetensors.numpy
+
+
+def save_weights(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write the weights of a model, or a state dict, as a safetensors file.
+
+    The file appears complete or not at all: it is written beside `path`, flushed to the disk and renamed.
+    """
+    safetensors = _safetensors()
+    state = model.state_dict() if isinstance(model, Module) else model
+    arrays = {
+        name: np.ascontiguousarray(value.array if isinstance(value, Tensor) else value) for name, value in state.items()
+    }
+    write_atomically(Path(path), safetensors.save(arrays))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new and never a part."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for the owner's eyes only; a weights file gets the mode any new file would.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load_weights(model: Module, path: str | os.PathLike[str], *, strict: bool = True) -> None:
+    """Read a safetensors file into a model; see `Module.load_state_dict` for `strict` and the errors raised."""
+    model.load_state_dict(_safetensors().load_file(os.fspath(path)), strict=strict)

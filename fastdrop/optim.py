@@ -1,0 +1,322 @@
+"""Optimizers with PyTorch's names, arguments and numbers: `SGD` and `Adam`.
+
+Updates are made in place on the parameters' memory, through one scratch array per dtype that all parameters share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fastdrop.nn.autograd import Array, enable_grad
+from fastdrop.nn.module import zero_grad
+from fastdrop.nn.tensor import Tensor
+
+__all__ = ["SGD", "Adam", "Optimizer"]
+
+Params: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
+
+
+class Optimizer:
+    """Base class: parameter groups, their options, and the state kept for each parameter.
+
+    Attributes
+    ----------
+    param_groups : list of dict
+        Each holds ``"params"`` and the options for them; changing an option takes effect at the next step.
+    state : dict
+        The arrays kept for each parameter, by ``id(parameter)``.
+    """
+
+    def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, but got Tensor"
+            )
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[int, dict[str, Any]] = {}
+        self._scratch: dict[Any, Array] = {}
+        entries: list[Any] = list(params)
+        if not entries:
+            raise ValueError("optimizer got an empty parameter list")
+        for group in entries if isinstance(entries[0], dict) else [{"params": entries}]:
+            self.add_param_group(group)
+
+    def _check(self, options: dict[str, Any]) -> None:
+        """Raise ValueError if an option is out of range."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with options of their own; options left out take the optimizer's defaults."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        params = param_group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        known = {id(p) for group in self.param_groups for p in group["params"]}
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}")
+            if not p.is_leaf:
+                raise ValueError("can't optimize a non-leaf Tensor")
+            if id(p) in known:
+                raise ValueError("some parameters appear in more than one parameter group")
+        if len({id(p) for p in params}) != len(params):
+            raise ValueError("optimizer contains a parameter group with duplicate parameters")
+        group = {**self.defaults, **param_group, "params": params}
+        self._check(group)
+        self.param_groups.append(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or with ``set_to_none=False`` overwrite them with zeros."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                zero_grad(p, set_to_none)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; return what `closure` (called first) returned."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p.array, p.grad.array, self.state.setdefault(id(p), {}), group)
+                    p.storage.version += 1
+        return loss
+
+    def _update(self, p: Array, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
+        raise NotImplementedError(f"{type(self).__name__} does not define an update")
+
+    def _temporary(self, like: Array) -> Array:
+        """Return uninitialised memory in the shape of `like`, reused from call to call."""
+        flat = self._scratch.get(like.dtype)
+        if flat is None or flat.size < like.size:
+            flat = self._scratch[like.dtype] = np.empty(like.size, like.dtype)
+        return flat[: like.size].reshape(like.shape)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state (arrays are copied) and the options, with parameters named by their position."""
+        order = [p for group in self.param_groups for p in group["params"]]
+        position = {id(p): i for i, p in enumerate(order)}
+        return {
+            "state": {
+                position[key]: {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in entry.items()}
+                for key, entry in self.state.items()
+                if entry
+            },
+            "param_groups": [
+                {**group, "params": [position[id(p)] for p in group["params"]]} for group in self.param_groups
+            ],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned, for parameters in the same order.
+
+        Raises
+        ------
+        ValueError
+            If the number of groups, or of the parameters in a group, or the shape of an array differs.
+        """
+        groups = state_dict["param_groups"]
+        if len(groups) != len(self.param_groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        params: dict[int, Tensor] = {}
+        for new, own in zip(groups, self.param_groups, strict=True):
+            if len(new["params"]) != len(own["params"]):
+                raise ValueError(
+                    "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+                )
+            params.update(zip(new["params"], own["params"], strict=True))
+        state: dict[int, dict[str, Any]] = {}
+        for number, entry in state_dict["state"].items():
+            p = params[int(number)]
+            state[id(p)] = {name: _restored(name, value, p) for name, value in entry.items()}
+        for new, own in zip(groups, self.param_groups, strict=True):
+            options = {**own, **new, "params": own["params"]}
+            self._check(options)
+            own.update(options)
+        self.state = state
+
+    def __repr__(self) -> str:
+        text = f"{type(self).__name__} ("
+        for i, group in enumerate(self.param_groups):
+            text += f"\nParameter Group {i}\n"
+            text += "".join(f"    {name}: {group[name]}\n" for name in sorted(group) if name != "params")
+        return text + ")"
+
+
+def _restored(name: str, value: Any, p: Tensor) -> Any:
+    if not np.ndim(value):
+        return value
+    array = np.array(value, dtype=p.array.dtype)
+    if array.shape != p.array.shape:
+        raise ValueError(f"loaded {name} has shape {array.shape}, its parameter has {p.array.shape}")
+    return array
+
+
+def _not_negative(what: str, value: float) -> None:
+    if not 0.0 <= value:  # Written so that NaN fails too.
+        raise ValueError(f"Invalid {what}: {value}")
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum, Nesterov momentum and weight decay.
+
+    ``g += weight_decay * p``; ``v = momentum * v + (1 - dampening) * g`` (at first ``v = g``);
+    ``p -= lr * v``, or ``p -= lr * (g + momentum * v)`` with `nesterov`.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, or of dict
+        What to update; dicts are groups with options of their own.
+    lr : float
+    momentum, dampening, weight_decay : float
+    nesterov : bool
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+
+    Examples
+    --------
+    >>> from fastdrop import nn
+    >>> w = nn.Parameter(np.array([1.0]))
+    >>> optimizer = SGD([w], lr=0.25)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.item()
+    0.5
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+            },
+        )
+
+    def _check(self, options: dict[str, Any]) -> None:
+        _not_negative("learning rate", options["lr"])
+        _not_negative("momentum value", options["momentum"])
+        _not_negative("weight_decay value", options["weight_decay"])
+        if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+
+    def _update(self, p: Array, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
+        momentum, decay = group["momentum"], group["weight_decay"]
+        scratch = self._temporary(p)
+        if decay:
+            np.multiply(p, decay, out=scratch)
+            scratch += grad
+            grad = scratch
+        if not momentum:
+            np.multiply(grad, group["lr"], out=scratch)
+            p -= scratch
+            return
+        velocity = state.get("momentum_buffer")
+        if velocity is None:
+            velocity = state["momentum_buffer"] = np.array(grad, order="C")
+        else:
+            velocity *= momentum
+            if group["dampening"]:
+                velocity += grad * (1 - group["dampening"])
+            else:
+                velocity += grad
+        if group["nesterov"]:
+            if grad is not scratch:
+                np.copyto(scratch, grad)
+            scratch += velocity * momentum
+            scratch *= group["lr"]
+        else:
+            np.multiply(velocity, group["lr"], out=scratch)
+        p -= scratch
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by running means of the gradient and of its square.
+
+    ``m = beta1 * m + (1 - beta1) * g``; ``v = beta2 * v + (1 - beta2) * g**2``;
+    ``p -= lr / (1 - beta1**t) * m / (sqrt(v / (1 - beta2**t)) + eps)``, with ``g += weight_decay * p`` before.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, or of dict
+        What to update; dicts are groups with options of their own.
+    lr : float
+    betas : (float, float)
+        Each in [0, 1).
+    eps, weight_decay : float
+    amsgrad : bool
+        Use the largest v so far instead of v.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        )
+
+    def _check(self, options: dict[str, Any]) -> None:
+        _not_negative("learning rate", options["lr"])
+        _not_negative("epsilon value", options["eps"])
+        for i, beta in enumerate(options["betas"]):
+            if not 0.0 <= beta < 1.0:
+                raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+        _not_negative("weight_decay value", options["weight_decay"])
+
+    def _update(self, p: Array, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
+        beta1, beta2 = group["betas"]
+        if not state:
+            state.update(step=0, exp_avg=np.zeros_like(p, order="C"), exp_avg_sq=np.zeros_like(p, order="C"))
+        if group["amsgrad"] and "max_exp_avg_sq" not in state:
+            state["max_exp_avg_sq"] = state["exp_avg_sq"].copy()
+        step = state["step"] = int(state["step"]) + 1
+        mean, square = state["exp_avg"], state["exp_avg_sq"]
+        if group["weight_decay"]:
+            grad = grad + group["weight_decay"] * p
+        scratch = self._temporary(p)
+
+        mean *= beta1
+        mean += np.multiply(grad, 1 - beta1, out=scratch)
+        square *= beta2
+        np.multiply(grad, grad, out=scratch)
+        scratch *= 1 - beta2
+        square += scratch
+        if group["amsgrad"]:
+            square = np.maximum(state["max_exp_avg_sq"], square, out=state["max_exp_avg_sq"])
+        np.sqrt(square, out=scratch)
+        scratch /= math.sqrt(1 - beta2**step)
+        scratch += group["eps"]
+        np.divide(mean, scratch, out=scratch)
+        scratch *= group["lr"] / (1 - beta1**step)
+        p -= scratch
