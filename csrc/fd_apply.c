@@ -217,7 +217,6 @@ static void order_axes(fd_job *j) {
 static void execute(fd_job *j, const fd_view *mask) {
     for (int i = 0; i < j->nd; i++)
         if (j->axes[i].n == 0) return;
-    j->kernels = fd_kernels_in_use();
     j->law = mask->law;
     j->start = mask->start;
     if (mask->law.q == 0 || mask->law.q >= FD_KEEP_ALL) /* one constant bit, wherever one looks */
@@ -267,7 +266,8 @@ void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void
                    const int64_t *y_strides) {
     static const int64_t item[FD_NDTYPES] = {[FD_F32] = 4, [FD_F64] = 8, [FD_F16] = 2, [FD_BF16] = 2};
     fd_job j = {.x = x, .y = y, .x_item = item[dtype], .y_item = item[dtype], .scale = scale, .nd = mask->ndim};
-    j.run = fd_kernels_in_use()->apply[dtype];
+    j.kernels = fd_kernels_in_use();
+    j.run = j.kernels->apply[dtype];
     for (int i = 0; i < j.nd; i++) j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], x_strides[i], y_strides[i]};
     execute(&j, mask);
 }
@@ -275,7 +275,8 @@ void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void
 void fd_mask_bools(const fd_view *mask, void *out) {
     fd_job j = {.x = out, .y = out, .x_item = 1, .y_item = 1, .nd = mask->ndim};
     int64_t step = 1;
-    j.run = fd_kernels_in_use()->bools;
+    j.kernels = fd_kernels_in_use();
+    j.run = j.kernels->bools;
     for (int i = j.nd - 1; i >= 0; step *= mask->shape[i--])
         j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], step, step};
     execute(&j, mask);

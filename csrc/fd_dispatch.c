@@ -32,10 +32,12 @@ static _Atomic(const fd_kernels *) in_use;
 static int usable(int k) { return isas[k].kernels != NULL && isas[k].usable(); }
 
 const fd_kernels *fd_kernels_in_use(void) {
-    const fd_kernels *k = atomic_load_explicit(&in_use, memory_order_acquire);
-    for (int i = NISAS - 1; k == NULL; i--)
-        if (usable(i)) atomic_store_explicit(&in_use, k = isas[i].kernels, memory_order_release);
-    return k;
+    const fd_kernels *k = atomic_load(&in_use);
+    if (k != NULL) return k;
+    int widest = NISAS - 1;
+    while (!usable(widest)) widest--;
+    /* Unless somebody forced one in the meantime: then k is that. */
+    return atomic_compare_exchange_strong(&in_use, &k, isas[widest].kernels) ? isas[widest].kernels : k;
 }
 
 const char *fd_isa(void) { return fd_kernels_in_use()->name; }
@@ -50,7 +52,7 @@ int fd_set_isa(const char *name) {
     for (int k = 0; k < NISAS; k++) {
         if (strcmp(isas[k].name, name) != 0) continue;
         if (!usable(k)) return -2;
-        atomic_store_explicit(&in_use, isas[k].kernels, memory_order_release);
+        atomic_store(&in_use, isas[k].kernels);
         return 0;
     }
     return -1;

@@ -23,6 +23,32 @@
 #include <signal.h>
 #include <unistd.h>
 
+static int usable_cores(void) {
+#ifdef __linux__
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : (int)(n > MAX_THREADS ? MAX_THREADS : n);
+}
+#else
+static int usable_cores(void) { return 1; }
+#endif
+
+static atomic_int num_threads; /* 0: not asked for yet */
+
+int fd_get_num_threads(void) {
+    int n = atomic_load(&num_threads);
+    if (n == 0) {
+        fd_set_num_threads(usable_cores());
+        n = atomic_load(&num_threads);
+    }
+    return n;
+}
+
+void fd_set_num_threads(int n) { atomic_store(&num_threads, n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n); }
+
+#ifdef FD_PTHREADS
 static struct {
     pthread_mutex_t busy; /* held by the call that uses the pool */
     pthread_mutex_t lock; /* guards what follows */
@@ -37,28 +63,6 @@ static struct {
           .lock = PTHREAD_MUTEX_INITIALIZER,
           .work = PTHREAD_COND_INITIALIZER,
           .done = PTHREAD_COND_INITIALIZER};
-
-static atomic_int num_threads; /* 0: not asked for yet */
-
-static int usable_cores(void) {
-#ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : (int)(n > MAX_THREADS ? MAX_THREADS : n);
-}
-
-int fd_get_num_threads(void) {
-    int n = atomic_load(&num_threads);
-    if (n == 0) {
-        fd_set_num_threads(usable_cores());
-        n = atomic_load(&num_threads);
-    }
-    return n;
-}
-
-void fd_set_num_threads(int n) { atomic_store(&num_threads, n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n); }
 
 /* Ranges are handed out in order, a grain at a time, so that a slow thread delays no one by more than a grain. */
 static void take_ranges(fd_range_fn *fn, void *job, int64_t n, int64_t grain) {
@@ -141,10 +145,6 @@ void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
     pthread_mutex_unlock(&pool.busy);
 }
 #else
-int fd_get_num_threads(void) { return 1; }
-
-void fd_set_num_threads(int n) { (void)n; }
-
 void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
     (void)cost;
     if (n > 0) fn(job, 0, n);

@@ -4,13 +4,18 @@
  * come through a small window, since neighbouring rows often share blocks (short rows) or repeat them (broadcast). */
 #include "fd_view.h"
 
+/* Offsets one step past an axis are made on the way, and may leave int64 in a view of huge strides: they are computed
+ * modulo 2^64, where they come back right. */
+static int64_t times(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
+static int64_t plus(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
+
 int fd_merge_axes(fd_axis *axes, int nd) {
     int kept = 0;
     for (int i = 0; i < nd; i++) {
         if (axes[i].n == 1) continue;
         fd_axis *outer = kept ? &axes[kept - 1] : NULL;
         const fd_axis a = axes[i];
-        if (outer && outer->m == a.m * a.n && outer->x == a.x * a.n && outer->y == a.y * a.n) {
+        if (outer && outer->m == times(a.m, a.n) && outer->x == times(a.x, a.n) && outer->y == times(a.y, a.n)) {
             const int64_t n = outer->n * a.n;
             *outer = a;
             outer->n = n;
@@ -34,10 +39,12 @@ void fd_walk_to(fd_walk *w, const fd_axis *axes, int nd, int64_t position) {
 void fd_walk_next(fd_walk *w) {
     for (int i = w->nd - 1; i >= 0; i--) {
         const fd_axis *a = &w->axes[i];
-        w->m += a->m, w->x += a->x, w->y += a->y;
+        w->m = plus(w->m, a->m), w->x = plus(w->x, a->x), w->y = plus(w->y, a->y);
         if (++w->index[i] < a->n) return;
         w->index[i] = 0;
-        w->m -= a->n * a->m, w->x -= a->n * a->x, w->y -= a->n * a->y;
+        w->m = plus(w->m, times(-a->n, a->m));
+        w->x = plus(w->x, times(-a->n, a->x));
+        w->y = plus(w->y, times(-a->n, a->y));
     }
 }
 

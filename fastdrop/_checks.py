@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 import operator
 from collections.abc import Iterable
@@ -50,7 +51,10 @@ def check_real(name: str, value: Any, what: str = "a real number") -> float:
     """`value` as a float; Python's and NumPy's real numbers are taken, bool is not."""
     if type(value) is not float and (isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real)):
         raise TypeError(f"{name} has to be {what}, but got {value!r} (a {type(value).__name__})")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} has to be {what}, but got a number that no float holds") from None
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> int:
@@ -66,6 +70,24 @@ def check_int(name: str, value: Any, low: int, high: int) -> int:
     return i
 
 
+def check_ints(name: str, value: Any, low: int) -> tuple[int, ...]:
+    """An int, or a sequence of at most 64, as a tuple of ints from `low` to 2**63 - 1."""
+    try:
+        operator.index(value)
+        entries = (value,)
+    except TypeError:
+        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+            kind = type(value).__name__
+            raise TypeError(
+                f"{name} has to be an integer or a tuple of integers, but got {value!r} (a {kind})"
+            ) from None
+        entries = tuple(itertools.islice(value, MAX_NDIM + 1))
+    if len(entries) > MAX_NDIM:
+        raise ValueError(f"{name} may have at most {MAX_NDIM} axes, but got more")
+    single = len(entries) == 1
+    return tuple(check_int(name if single else f"{name}[{i}]", n, low, LIMIT - 1) for i, n in enumerate(entries))
+
+
 def check_shape(shape: SupportsIndex | Iterable[SupportsIndex], name: str = "shape") -> tuple[int, ...]:
     """A shape as a tuple of ints; an int means one axis, as in NumPy.
 
@@ -76,15 +98,7 @@ def check_shape(shape: SupportsIndex | Iterable[SupportsIndex], name: str = "sha
     ValueError
         If an entry is negative, there are more than 64, or they ask for 2**63 elements or more.
     """
-    if isinstance(shape, (str, bytes)):
-        raise TypeError(f"{name} has to be an integer or a tuple of integers, but got {shape!r}")
-    if isinstance(shape, Iterable):
-        entries = tuple(shape)
-    else:
-        entries = (shape,)
-    out = tuple(check_int(f"{name}[{i}]", n, 0, LIMIT - 1) for i, n in enumerate(entries))
-    if len(out) > MAX_NDIM:
-        raise ValueError(f"{name} may have at most {MAX_NDIM} axes, but got {len(out)}")
+    out = check_ints(name, shape, 0)
     size = 1
     for n in out:
         size *= max(n, 1)  # as NumPy: an empty axis does not excuse the others

@@ -35,6 +35,8 @@ cdef extern from "fastdrop.h":
         void (*mask_apply)(const fd_view *, fd_dtype, double, const void *, const int64_t *, void *,
                            const int64_t *) noexcept nogil
         const char *(*isa)() noexcept nogil
+        int (*set_isa)(const char *) noexcept nogil
+        const char *(*isa_name)(int, int *) noexcept nogil
         int (*get_num_threads)() noexcept nogil
         void (*set_num_threads)(int) noexcept nogil
 

@@ -12,9 +12,11 @@ from libc.stdint cimport int64_t, uint64_t
 cimport cython
 cimport numpy as cnp
 
+import operator
+
 import numpy as np
 
-from fastdrop._checks import LIMIT, check_int, check_p, check_real, check_shape
+from fastdrop._checks import LIMIT, check_int, check_ints, check_p, check_real, check_shape
 from fastdrop._views import (
     broadcast_view,
     check_extent,
@@ -58,6 +60,8 @@ api_table.mask_pack = fd_mask_pack
 api_table.mask_bools = fd_mask_bools
 api_table.mask_apply = fd_mask_apply
 api_table.isa = fd_isa
+api_table.set_isa = fd_set_isa
+api_table.isa_name = fd_isa_name
 api_table.get_num_threads = fd_get_num_threads
 api_table.set_num_threads = fd_set_num_threads
 
@@ -101,7 +105,7 @@ cdef bint overlaps_itself(object a):
     return False
 
 
-cpdef int check_out(cnp.ndarray x, object out) except -1:
+def check_out(cnp.ndarray x not None, out):
     """Refuse an output that is of another kind, cannot be written, or overlaps x without being it."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out has to be a NumPy array, but got a {type(out).__name__}")
@@ -113,14 +117,13 @@ cpdef int check_out(cnp.ndarray x, object out) except -1:
     if not out.flags.writeable:
         raise ValueError("out is read-only")
     if out.size == 0:
-        return 0
+        return
     same = (x.dtype.isnative and cnp.PyArray_DATA(x) == cnp.PyArray_DATA(<cnp.ndarray>out)
-            and (<object>x).strides == out.strides)
+            and all(s == t or n == 1 for s, t, n in zip((<object>x).strides, out.strides, out.shape)))
     if not same and np.may_share_memory(x, out):
         raise ValueError("out overlaps x without being x: pass out=x to work in place, or memory of its own")
     if overlaps_itself(out):
-        raise ValueError(f"out has elements that share memory (strides {out.strides}): each needs its own")
-    return 0
+        raise ValueError(f"out may have elements that share memory (strides {out.strides}): each needs its own")
 
 
 include "_mask.pxi"

@@ -1,17 +1,33 @@
 # Generator: a key and a counter of calls. Included by _core.pyx.
 cdef str SEED_KINDS = "seed has to be None, a non-negative integer, a sequence of them or a SeedSequence, but got "
 
+cdef object plain_entropy(object entropy):
+    """An int, or a flat list of ints, that seeds alike: what a saved state can hold."""
+    if isinstance(entropy, (list, tuple)) or (isinstance(entropy, np.ndarray) and entropy.ndim):
+        flat = []
+        for e in entropy:
+            part = plain_entropy(e)
+            flat += part if isinstance(part, list) else [part]
+        return flat
+    if isinstance(entropy, (bool, np.bool_)):
+        raise TypeError(SEED_KINDS + repr(entropy))
+    number = operator.index(entropy)
+    if number < 0:
+        raise ValueError(f"seed has to be non-negative, but got {number}")
+    return number
+
+
 cdef object seed_sequence(object seed):
     if isinstance(seed, np.random.SeedSequence):
+        plain_entropy(seed.entropy)
         return seed
-    if isinstance(seed, (bool, np.bool_, float, str, bytes)):
-        raise TypeError(SEED_KINDS + repr(seed))
+    if seed is None:
+        return np.random.SeedSequence()
     try:
-        return np.random.SeedSequence(seed)
+        entropy = plain_entropy(seed)
     except TypeError:
         raise TypeError(SEED_KINDS + repr(seed)) from None
-    except ValueError:
-        raise ValueError(f"seed has to be non-negative, but got {seed!r}") from None
+    return np.random.SeedSequence(entropy)
 
 
 cdef uint64_t take(Generator g) except? 0:
@@ -54,7 +70,7 @@ cdef class Generator:
     Generator(key=15793235383387715774, call=1)
     """
 
-    def __init__(self, seed=None):
+    def __cinit__(self, seed=None):
         self.manual_seed(seed)
 
     def manual_seed(self, seed):
@@ -143,12 +159,11 @@ cdef class Generator:
         state restores it; one without ``seed_seq`` spawns from a sequence seeded with its key.
         """
         seq = self._seed_seq
-        entropy = seq.entropy
         return {
             "key": self._key,
             "call": self.call,
             "seed_seq": {
-                "entropy": entropy if entropy is None or isinstance(entropy, int) else [int(e) for e in entropy],
+                "entropy": plain_entropy(seq.entropy),
                 "spawn_key": [int(k) for k in seq.spawn_key],
                 "pool_size": int(seq.pool_size),
                 "n_children_spawned": int(seq.n_children_spawned),
@@ -163,8 +178,9 @@ cdef class Generator:
         call = check_int("state['call']", state["call"], 0, 2**64 - 1)
         seq = state.get("seed_seq") or {"entropy": key}
         try:
+            plain_entropy(seq["entropy"])
             seq = np.random.SeedSequence(**seq)
-        except (TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"state['seed_seq'] has to be as Generator.state gives it, but got {seq!r}") from error
         self._key = key
         self._call = call

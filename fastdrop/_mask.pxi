@@ -91,10 +91,12 @@ cdef class Mask:
         if strides is None:
             strides = contiguous_strides(shape)
         else:
-            strides = tuple(check_int(f"strides[{i}]", s, 1 - LIMIT, LIMIT - 1) for i, s in enumerate(strides))
+            strides = check_ints("strides", strides, 1 - LIMIT)
             if len(strides) != len(shape):
                 raise ValueError(f"strides has to have one entry per axis of shape {shape}, but got {strides}")
         check_extent(start, shape, strides)
+        if self.dims != NULL:  # the arguments' own code may have been here
+            raise TypeError("a Mask is immutable")
         fill(self, key, call, p, start, shape, strides)
 
     def __dealloc__(self):
@@ -178,9 +180,9 @@ cdef class Mask:
 
         Notes
         -----
-        A dropped element is +0 whatever it was, Inf and NaN too. The scale is computed in double and rounded once;
-        float16 and bfloat16 are scaled in float32 and rounded once, to nearest even. Which element gets which bit
-        depends on the logical (C-order) index alone, never on the memory order of x.
+        A dropped element is +0 whatever it was, Inf and NaN too. The scale is computed in double and rounded to x's
+        dtype; for float16 and bfloat16 scale and product are float32, and the product is rounded from there, to nearest
+        even. Which element gets which bit depends on the logical (C-order) index alone, never on the memory order of x.
 
         Examples
         --------
@@ -193,7 +195,15 @@ cdef class Mask:
         cdef Mask m = self
         cdef int code, i
         cdef double factor
-        a = x if isinstance(x, np.ndarray) else np.asarray(x)
+        # Whatever runs the caller's code comes first: from the first look at a shape to the kernel nothing may change it.
+        if scale is None:
+            factor = 1.0 / (1.0 - m.drop) if m.drop < 1.0 else 0.0
+        else:
+            factor = check_real("scale", scale)
+        a = x if type(x) is np.ndarray else np.asarray(x)
+        given = out
+        if out is not None and type(out) is not np.ndarray and isinstance(out, np.ndarray):
+            out = np.asarray(out)  # the base class: a subclass may say anything of its shape
         code = dtype_code(a)
         if cnp.PyArray_NDIM(a) == m.view.ndim:
             for i in range(m.view.ndim):
@@ -202,10 +212,6 @@ cdef class Mask:
                     break
         else:
             m = m.broadcast_to((<object>a).shape)
-        if scale is None:
-            factor = 1.0 / (1.0 - m.drop) if m.drop < 1.0 else 0.0
-        else:
-            factor = check_real("scale", scale)
         if out is not None:
             check_out(a, out)
         if not cnp.PyArray_ISNOTSWAPPED(a):
@@ -217,7 +223,7 @@ cdef class Mask:
         cdef const int64_t *y_strides = <const int64_t *>cnp.PyArray_STRIDES(y)
         with nogil:
             fd_mask_apply(&m.view, <fd_dtype>code, factor, from_, a_strides, to, y_strides)
-        return y
+        return y if given is None else given
 
     def __array__(self, dtype=None, copy=None):
         """The keep decisions as a new boolean array of the mask's shape."""
@@ -268,12 +274,12 @@ cdef class Mask:
         >>> fd.Mask(key=0, call=0, p=0.5, shape=(2, 3)).transpose().shape
         (3, 2)
         """
-        if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
+        if len(axes) == 1:
             axes = axes[0]
         elif not axes:
             axes = None
         if axes is not None:
-            axes = tuple(check_int("axes", a, -64, 63) for a in axes)
+            axes = check_ints("axes", axes, 1 - LIMIT)
         return derive(self, transpose_view(mask_view(self), axes))
 
     def reshape(self, *shape):
@@ -290,9 +296,7 @@ cdef class Mask:
         >>> fd.Mask(key=0, call=0, p=0.5, shape=(2, 3)).reshape(-1).shape
         (6,)
         """
-        if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-            shape = tuple(shape[0])
-        shape = resolve_shape(tuple(check_int("shape", n, 1 - LIMIT, LIMIT - 1) for n in shape), self.size)
+        shape = resolve_shape(check_ints("shape", shape[0] if len(shape) == 1 else shape, 1 - LIMIT), self.size)
         return derive(self, reshape_view(mask_view(self), check_shape(shape)))
 
     def broadcast_to(self, shape):
@@ -317,6 +321,12 @@ cdef class Mask:
         if self.view.ndim == 0:
             raise TypeError("len() of a mask without axes")
         return self.dims[0]
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value):
+        return value in np.asarray(self)
 
     def __bool__(self):
         if self.size != 1:
@@ -346,7 +356,7 @@ cdef class Mask:
         text = f"Mask(key={self.key}, call={self.call}, p={self.p}, shape={self.shape}"
         if self.start:
             text += f", start={self.start}"
-        if self.strides != contiguous_strides(self.shape):
+        if any(s != c for s, c, n in zip(self.strides, contiguous_strides(self.shape), self.shape) if n != 1):
             text += f", strides={self.strides}"
         return text + ")"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from ._checks import LIMIT
+from ._checks import LIMIT, MAX_NDIM
 
 Shape = tuple[int, ...]
 View = tuple[int, Shape, Shape]  # start, shape, strides
@@ -80,23 +80,35 @@ def index_view(view: View, key: Any) -> View:
         elif isinstance(item, slice):
             first, stop, step = item.indices(shape[axis])
             n = len(range(first, stop, step))
-            if n:
-                start += first * strides[axis]
+            if n > 1:  # a step that is never taken may be of any size
+                step *= strides[axis]
+            elif n == 1:
+                step = strides[axis]
+            else:
+                first = step = 0
+            start += first * strides[axis]
             new_shape.append(n)
-            new_strides.append(step * strides[axis])
+            new_strides.append(step)
             axis += 1
         else:
-            if isinstance(item, bool) or not hasattr(item, "__index__"):
+            try:
+                if isinstance(item, bool):
+                    raise TypeError
+                i = operator.index(item)
+            except TypeError:
                 raise IndexError(
                     f"a mask takes integers, slices, '...' and None as indices, but got {item!r}: "
                     "it is a view, so index np.asarray(mask) for anything else"
-                )
-            i = operator.index(item)
+                ) from None
             n = shape[axis]
             if not -n <= i < n:
                 raise IndexError(f"index {i} is out of bounds for axis {axis} with size {n}")
             start += (i % n) * strides[axis]
             axis += 1
+    if len(new_shape) > MAX_NDIM:
+        raise IndexError(f"a mask may have at most {MAX_NDIM} axes, but the index asks for {len(new_shape)}")
+    if 0 in new_shape:  # names no bit: nor may its start or strides leave the sequence
+        return view[0], tuple(new_shape), (0,) * len(new_shape)
     return start, tuple(new_shape), tuple(new_strides)
 
 

@@ -23,7 +23,7 @@ NoiseShape = Sequence[SupportsIndex | None]
 
 def check_scaling(scaling: str) -> str:
     """`scaling` itself, if it is "inverted" or "standard"."""
-    if scaling not in ("inverted", "standard"):
+    if not isinstance(scaling, str) or scaling not in ("inverted", "standard"):
         raise ValueError(f"scaling has to be 'inverted' or 'standard', but got {scaling!r}")
     return scaling
 
@@ -69,12 +69,9 @@ def noise_shape_to_mask_shape(noise_shape: NoiseShape | None, shape: tuple[int, 
     return out
 
 
-def _identity(x: NDArray[Any], factor: float, out: NDArray[Any] | None) -> NDArray[Any]:
-    """x times a factor with nothing dropped; for a factor of 1 without `out`, x itself."""
-    if factor == 1.0 and out is None:
-        return x
-    # A mask that keeps everything draws no number, and checks and fills `out` as any other does.
-    return Mask(0, 0, 0.0, ()).apply(x, out, scale=factor)
+def _scaled(x: NDArray[Any], factor: float, out: NDArray[Any] | None) -> NDArray[Any]:
+    """x times a factor, by a mask that keeps everything (for a factor of 0, nothing): it draws no number."""
+    return Mask(0, 0, 0.0 if factor else 1.0, ()).apply(x, out, scale=factor)
 
 
 def dropout(
@@ -99,7 +96,7 @@ def dropout(
     Parameters
     ----------
     x : array_like of float32, float64, float16 or bfloat16
-        Any shape, 0-d and empty too, any memory layout.
+        Any shape, 0-d and empty too, any memory layout. Subclasses of ndarray are taken as plain arrays.
     p : float, default 0.5
         Probability to drop, 0 to 1.
     training : bool, default True
@@ -165,12 +162,16 @@ def dropout(
     if mask is not None:
         if not isinstance(mask, Mask):
             raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")
-        if mask.p != p or noise_shape is not None or rng is not None:
-            raise ValueError(
-                f"mask brings its own decisions: its p ({mask.p}) has to be p ({p}), and noise_shape and rng not given"
-            )
+        if noise_shape is not None or rng is not None:
+            raise ValueError("mask brings its own decisions: give no noise_shape and no rng with it")
+        if mask.p != p:
+            raise ValueError(f"mask has p={mask.p}, which has to be the p that is given, but got p={p}")
+        mask = mask.broadcast_to(a.shape)
     if not training or p == 0.0:
-        return _identity(a, 1.0 - p if standard else 1.0, out)
+        factor = 1.0 - p if standard else 1.0
+        if factor == 1.0 and out is None:
+            return x if isinstance(x, np.ndarray) else a
+        return _scaled(a, factor, out)
     if mask is None:
         if out is not None:
             check_out(a, out)  # apply does so too, but a refused call must not take a draw from the generator

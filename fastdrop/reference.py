@@ -6,6 +6,7 @@ alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,22 +89,35 @@ def keep(key: int, call: int, p: float, start: int, shape: Sequence[int], stride
 
 
 def apply(kept: NDArray[np.bool_], x: NDArray[Any], scale: float) -> NDArray[Any]:
-    """``x * scale`` where kept, +0 elsewhere, in float64, for any float dtype of x.
+    """``x * scale`` where kept, +0 elsewhere, in x's dtype, to the last bit.
 
-    float16 and bfloat16 are scaled by the scale rounded to float32, as the kernels do.
+    The scale is rounded to x's dtype; for the half types scale and product are float32, rounded from there.
     """
-    factor = float(np.float32(scale)) if x.dtype.itemsize <= 4 else scale
-    wide = x.astype(np.float64)
-    y = np.zeros(x.shape, np.float64)
-    np.multiply(wide, factor, out=y, where=np.broadcast_to(kept, x.shape))
+    wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x.astype(x.dtype.newbyteorder("="))
+    with np.errstate(all="ignore"):
+        product = (wide * wide.dtype.type(scale)).astype(x.dtype.newbyteorder("="))
+    y: NDArray[Any] = np.where(np.broadcast_to(kept, x.shape), product, product.dtype.type(0))
     return y
 
 
-def dropout(x: NDArray[Any], p: float, key: int, call: int, scaling: str = "inverted") -> NDArray[Any]:
-    """What ``fastdrop.dropout`` gives in training for a fresh mask of x's shape."""
-    kept = keep_at(key, call, p, np.arange(x.size).reshape(x.shape))
-    scale = 1.0 if scaling == "standard" or p == 1.0 else 1.0 / (1.0 - p)
-    return apply(kept, x, scale).astype(x.dtype)
+def dropout(
+    x: NDArray[Any],
+    p: float,
+    key: int,
+    call: int,
+    training: bool = True,
+    noise_shape: Sequence[int | None] | None = None,
+    scaling: str = "inverted",
+) -> NDArray[Any]:
+    """What ``fastdrop.dropout`` gives with a generator of this key that stands at this call."""
+    everything = np.ones(x.shape, np.bool_)
+    if not training or p == 0:
+        return apply(everything & (p < 1 or scaling == "inverted"), x, 1 - p if scaling == "standard" else 1.0)
+    noise = (None,) * x.ndim if noise_shape is None else tuple(noise_shape)
+    shape = [n if k is None else int(k) for k, n in zip(noise, x.shape[x.ndim - len(noise) :])]
+    kept = keep_at(key, call, p, np.arange(math.prod(shape)).reshape(shape))
+    scale = 1.0 if scaling == "standard" or p == 1 else 1.0 / (1.0 - p)
+    return apply(everything & kept, x, scale)
 
 
 def naive_dropout(x: NDArray[Any], p: float, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -13,7 +13,7 @@ import fastdrop as fd
 from fastdrop import reference
 
 SIZES = (0, 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 1023, 1024, 1025, 9001)
-# One rounding to nearest, relative and (subnormals) absolute; the half types are rounded to float32 before.
+# The scale's rounding and the product's, relative and (float16's subnormals) absolute.
 ROUNDING = {
     "float32": (2**-23, 0),
     "float64": (2**-52, 0),
@@ -32,12 +32,14 @@ def values(dtype, n, seed=0):
 
 
 def check(y, x, kept, scale):
-    """Within rounding of the float64 reference where kept, +0 elsewhere."""
+    """The reference's bits, which are within rounding of float64 where kept, and +0 elsewhere."""
     want = reference.apply(kept, x, scale)
     assert y.dtype == x.dtype and y.shape == x.shape
-    assert not bits_of(np.ascontiguousarray(y))[~kept].any()
+    assert np.array_equal(bits_of(np.ascontiguousarray(y)), bits_of(want))
+    assert not bits_of(want)[~kept].any()
+    exact = x.astype(np.float64) * scale * kept
     relative, absolute = ROUNDING[y.dtype.name]
-    assert np.all(np.abs(y.astype(np.float64) - want) <= np.abs(want) * relative + absolute)
+    assert np.all(np.abs(y.astype(np.float64) - exact) <= np.abs(exact) * relative + absolute)
 
 
 @pytest.mark.parametrize("p", (0.5, 0.1))
@@ -78,8 +80,7 @@ def test_isas_agree_on_every_half():
                 results.append(fd.Mask(0, 0, 0.0, every.size).apply(every.view(dtype), scale=scale).view(np.uint16))
             for other in results[1:]:
                 assert np.array_equal(results[0], other)
-            with np.errstate(all="ignore"):
-                want = (every.view(dtype).astype(np.float32) * np.float32(scale)).astype(dtype)
+            want = reference.apply(np.ones(every.size, bool), every.view(dtype), scale)
             number = ~np.isnan(want.astype(np.float32))
             assert np.array_equal(results[0][number], want.view(np.uint16)[number])
             assert np.isnan(results[0].view(dtype).astype(np.float32))[~number].all()
@@ -268,6 +269,36 @@ def test_bad_scale():
     for scale in ("2", None.__class__, True, 1j):
         with pytest.raises(TypeError, match="scale has to be a real number"):
             fd.Mask(0, 0, 0.5, 4).apply(array(4), scale=scale)
+    with pytest.raises(ValueError, match="scale has to be a real number"):
+        fd.Mask(0, 0, 0.5, 4).apply(array(4), scale=10**400)
+
+
+def test_code_of_the_callers_runs_before_any_shape_is_looked_at():
+    """A number or a subclass that changes or belies its array's shape never leads outside of memory."""
+
+    class Shrinks(float):
+        def __float__(self):
+            x.resize(1, refcheck=False)
+            return 2.0
+
+    x = np.ones(10**6, np.float32)
+    with pytest.raises(ValueError, match="broadcast"):
+        fd.Mask(0, 0, 0.5, 10**6).apply(x, scale=Shrinks(2))
+
+    class Lies(np.ndarray):
+        shape = property(lambda self: (10**8,))
+        strides = property(lambda self: (4,))
+        flags = property(lambda self: None)
+
+        def __array_function__(self, *args):
+            raise AssertionError("asked")
+
+    few = np.ones(4, np.float32)
+    assert np.array_equal(fd.Mask(0, 0, 0.0, 1).apply(few.view(Lies)), few)
+    with pytest.raises(ValueError, match="shape"):
+        fd.dropout(np.ones(10**6, np.float32), out=few.view(Lies))
+    out = few.view(Lies)
+    assert fd.Mask(0, 0, 1.0, 4).apply(few, out=out) is out and not few.any()
 
 
 def test_out_that_is_x_under_another_name():
@@ -275,6 +306,9 @@ def test_out_that_is_x_under_another_name():
     mask = fd.Mask(0, 0, 0.5, (3, 4))
     want = mask.apply(x)
     assert np.array_equal(mask.apply(x, out=x[:, :]), want)
+    one = np.ones((2, 4), np.float32)[:1]
+    other_stride = np.lib.stride_tricks.as_strided(one, (1, 4), (999, 4))  # along an axis of one element
+    assert np.array_equal(fd.Mask(0, 0, 0.0, (1, 4)).apply(one, out=other_stride), one)
     with pytest.raises(ValueError, match="overlaps"):
         fd.Mask(0, 0, 0.5, (4, 4)).apply(ROOM2[:4].T, out=ROOM2[:4])
 

@@ -20,6 +20,19 @@ def test_key_comes_from_the_seed_sequence():
     assert fd.Generator().key != fd.Generator().key
 
 
+def test_numpys_integers_are_seeds(rng):
+    assert fd.Generator(np.int64(5)) == fd.Generator(5)
+    assert fd.Generator(np.array([1, 2], np.uint8)) == fd.Generator([1, 2])
+    for seed in ([[1, 2], [3, 4]], np.random.SeedSequence(np.int64(7)), np.random.SeedSequence([[1, 2], 3])):
+        other = fd.Generator(seed)
+        assert pickle.loads(pickle.dumps(other)) == other
+        assert json.loads(json.dumps(other.state)) == other.state
+        restored = fd.Generator()
+        restored.state = other.state
+        assert restored.spawn(1)[0].key == other.spawn(1)[0].key
+    assert fd.Generator.__new__(fd.Generator).spawn(1)
+
+
 def test_each_mask_takes_the_next_call(rng):
     masks = [rng.mask((4, 5), p=0.3) for _ in range(3)]
     assert [m.call for m in masks] == [0, 1, 2] and rng.call == 3
@@ -55,6 +68,9 @@ def test_state_saves_and_restores(rng):
         {"key": -1, "call": 0},
         {"key": 1, "call": 2**64},
         {"key": 1, "call": 0, "seed_seq": {"x": 1}},
+        {"key": 1, "call": 0, "seed_seq": {"entropy": None}},
+        {"key": 1, "call": 0, "seed_seq": {"entropy": 1, "pool_size": 2**100}},
+        {"key": 1, "call": 0, "seed_seq": {"entropy": 1, "n_children_spawned": -5}},
     ],
 )
 def test_bad_state_changes_nothing(rng, state):
@@ -103,7 +119,7 @@ def test_manual_seed():
     assert a == fd.Generator(7).mask(5)
 
 
-@pytest.mark.parametrize("seed", ["a", 1.5, True, -1, [1, -2], object(), {"a": 1}])
+@pytest.mark.parametrize("seed", ["a", 1.5, True, -1, [1, -2], [True], ["0x10"], object(), {"a": 1}])
 def test_bad_seeds(seed):
     with pytest.raises((TypeError, ValueError), match="seed"):
         fd.Generator(seed)

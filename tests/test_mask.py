@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 
 import numpy as np
@@ -176,6 +177,7 @@ def test_repr_makes_the_mask_again():
     for mask in (fd.Mask(1, 2, 0.5, (4, 6)), fd.Mask(1, 2, 1 / 3, (4, 6), 9)[::-1, ::2].T, fd.Mask(1, 2, 0.0, ())):
         assert eval(repr(mask), {"Mask": fd.Mask}) == mask
     assert repr(fd.Mask(1, 2, 0.5, (4, 6))) == "Mask(key=1, call=2, p=0.5, shape=(4, 6))"
+    assert repr(fd.Mask(1, 2, 0.5, 4)[None]) == "Mask(key=1, call=2, p=0.5, shape=(1, 4))"
 
 
 @pytest.mark.parametrize(
@@ -186,6 +188,7 @@ def test_repr_makes_the_mask_again():
         (lambda: fd.Mask(0, 1.5, 0.5, 3), TypeError, "call.*1.5"),
         (lambda: fd.Mask(0, 0, 2, 3), ValueError, "between 0 and 1, but got 2"),
         (lambda: fd.Mask(0, 0, 0.5, (3, -1)), ValueError, r"shape\[1\].*-1"),
+        (lambda: fd.Mask(0, 0, 0.5, -3), ValueError, "shape.*-3"),
         (lambda: fd.Mask(0, 0, 0.5, (3, 2.0)), TypeError, r"shape\[1\].*2.0"),
         (lambda: fd.Mask(0, 0, 0.5, "3"), TypeError, "shape.*'3'"),
         (lambda: fd.Mask(0, 0, 0.5, None), TypeError, "shape"),
@@ -200,7 +203,11 @@ def test_repr_makes_the_mask_again():
         (lambda: fd.Mask(0, 0, 0.5, 3)[0, 0], IndexError, "too many indices"),
         (lambda: fd.Mask(0, 0, 0.5, 3)[..., ...], IndexError, "single ellipsis"),
         (lambda: fd.Mask(0, 0, 0.5, 3)[[0, 1]], IndexError, "np.asarray"),
-        (lambda: fd.Mask(0, 0, 0.5, 3)[np.array([True, False, True])], (IndexError, TypeError), "array|index"),
+        (lambda: fd.Mask(0, 0, 0.5, 3)[np.array([True, False, True])], IndexError, "np.asarray"),
+        (lambda: fd.Mask(0, 0, 0.5, 3)[(None,) * 64], IndexError, "at most 64"),
+        (lambda: fd.Mask(0, 0, 0.5, itertools.count()), ValueError, "at most 64"),
+        (lambda: fd.Mask(0, 0, 10**400, 3), ValueError, "dropout probability"),
+        (lambda: iter(fd.Mask(0, 0, 0.5, ())), TypeError, "without axes"),
         (lambda: fd.Mask(0, 0, 0.5, 3)[True], IndexError, "True"),
         (lambda: fd.Mask(0, 0, 0.5, 3)[::0], ValueError, "zero"),
         (lambda: fd.Mask(0, 0, 0.5, (3, 4)).transpose(0, 0), ValueError, "permutation"),
@@ -216,6 +223,43 @@ def test_repr_makes_the_mask_again():
 def test_bad_arguments(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_slices_with_huge_steps_and_empty_masks():
+    mask, want = base((4, 5))
+    for index in (np.s_[:: 2**70], np.s_[:: -(2**62)], np.s_[:, 3:3], np.s_[9:, :: 2**62]):
+        assert_same(mask[index], want[index])
+        assert pickle.loads(pickle.dumps(mask[index])) == mask[index]
+    empty = fd.Mask(0, 0, 0.5, (0, 5), start=2**63 - 1)[:, 3]
+    assert pickle.loads(pickle.dumps(empty)) == empty and empty.shape == (0,)
+    assert fd.Mask(0, 0, 0.5, (0, 5), strides=(1, -1))[:, 3].shape == (0,)
+
+
+def test_sequences_of_all_kinds():
+    mask = fd.Mask(0, 0, 0.5, np.array([2, 3]))
+    assert mask.shape == mask.reshape(np.array([2, 3])).shape == mask.T.transpose(np.array([1, 0])).shape
+    assert fd.Mask(0, 0, 0.5, np.array(5)).shape == (5,) == fd.Mask(0, 0, 0.5, 5, strides=1).shape
+    assert True in fd.Mask(0, 0, 0.0, 4) and True not in fd.Mask(0, 0, 1.0, 4)
+
+
+def test_an_index_cannot_make_a_mask_twice():
+    class Index:
+        def __index__(self):
+            mask.__init__(1, 1, 0.5, 7)
+            return 3
+
+    mask = fd.Mask.__new__(fd.Mask)
+    with pytest.raises(TypeError):
+        mask.__init__(0, 0, 0.5, Index())
+    assert mask == fd.Mask(1, 1, 0.5, 7)
+
+
+def test_huge_strides():
+    for shape, strides in (((3, 3), (1, 2**61 + 2**60)), ((2, 2, 2), (0, 2**62, 2**62 - 1))):
+        mask = fd.Mask(4, 4, 0.3, shape, strides=strides)
+        want = reference.keep(4, 4, 0.3, 0, shape, strides)
+        assert_same(mask, want)
+        assert np.array_equal(mask.apply(np.ones(shape)) != 0, want)
 
 
 def test_an_uninitialised_mask_is_harmless():

@@ -66,8 +66,8 @@ void fd_mask_pack(const fd_view *mask, void *out);
 /* One byte (0 or 1) per element of a view, in C order. */
 void fd_mask_bools(const fd_view *mask, void *out);
 
-/* y = keep ? x * scale : +0, whatever x is (Inf and NaN too). Float16 and bfloat16 are scaled in float32 and rounded
- * once, to nearest even. x and y have the mask's shape, strides in bytes, any alignment; y may be x itself with the
+/* y = keep ? x * scale : +0, whatever x is (Inf and NaN too). For float16 and bfloat16 the product is made in float32
+ * and rounded from there, to nearest even. x and y have the mask's shape, strides in bytes, any alignment; y may be x itself with the
  * same strides, or must not overlap it. */
 void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
                    const int64_t *y_strides);
@@ -93,6 +93,8 @@ typedef struct {
     void (*mask_apply)(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides,
                        void *y, const int64_t *y_strides);
     const char *(*isa)(void);
+    int (*set_isa)(const char *name);
+    const char *(*isa_name)(int k, int *usable);
     int (*get_num_threads)(void);
     void (*set_num_threads)(int n);
 } fd_api;

@@ -144,6 +144,16 @@ static void test_runs(void) {
         }
 }
 
+/* Strides so large that a step past the end of an axis leaves int64: nothing overflows, and the bits are right. */
+static void test_huge_strides(void) {
+    static const int64_t shape[3] = {2, 2, 2}, m[3] = {0, (int64_t)1 << 62, ((int64_t)1 << 62) - 1};
+    const fd_view mask = {{random_u64(), random_u64(), fd_threshold(0.3)}, 0, 3, shape, m};
+    unsigned char bools[8];
+    fd_mask_bools(&mask, bools);
+    for (int64_t i = 0; i < 8; i++)
+        CHECK(bools[i] == keep(&mask.law, (uint64_t)((i >> 1 & 1) * m[1] + (i & 1) * m[2])), "element %d", (int)i);
+}
+
 /* A room of `size` bytes whose end is the end of the readable world: one byte further is a segmentation fault. */
 static char *guarded_end(size_t size) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (size + page - 1) / page * page;
@@ -249,6 +259,7 @@ int main(void) {
             test_runs();
             test_views();
             test_guard_pages();
+            test_huge_strides();
         }
         printf("ran %s\n", isa);
     }
