@@ -19,9 +19,10 @@ from fastdrop.nn.layers import Conv2d, Flatten, Identity, Linear, MaxPool2d, ReL
 from fastdrop.nn.losses import CrossEntropyLoss, MSELoss, NLLLoss
 from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
 from fastdrop.nn.tensor import Tensor, as_tensor
-from fastdrop.nn.train import History, evaluate, fit, load_weights, predict, save_weights
+from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
 
 __all__ = [
+    "Callback",
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",

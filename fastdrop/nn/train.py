@@ -6,15 +6,14 @@ import json
 import math
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastdrop._files import whole_file
 from fastdrop.nn.autograd import Array, no_grad
 from fastdrop.nn.creation import numpy_generator
 from fastdrop.nn.losses import cross_entropy
@@ -26,16 +25,20 @@ if TYPE_CHECKING:
     from fastdrop import Generator
     from fastdrop.optim import Optimizer
 
-__all__ = ["History", "evaluate", "fit", "load_weights", "predict", "save_weights"]
+__all__ = ["Callback", "History", "evaluate", "fit", "load_weights", "predict", "save_weights"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Data = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
-class Callback(Protocol):
-    """What `fit` calls after every epoch; returning True ends the run."""
+class Callback:
+    """What `fit` tells; override what you want to hear."""
 
-    def on_epoch_end(self, history: History, model: Module) -> bool | None: ...
+    def on_batch_end(self, epoch: int, seen: int) -> None:
+        """After each step: the epoch, from 1, and how many of its examples were seen."""
+
+    def on_epoch_end(self, history: History, model: Module) -> bool | None:
+        """After each epoch, with its numbers in ``history.epochs[-1]``; returning True ends the run."""
 
 
 class History:
@@ -123,7 +126,7 @@ def fit(
     generator : fastdrop.Generator, optional
         Where the order comes from; by default `fastdrop.default_generator()`.
     callbacks : sequence
-        Objects with ``on_epoch_end(history, model)``; one that returns True ends the run.
+        `Callback` objects, told after each step and each epoch; one may end the run.
     progress : bool, optional
         Show progress: a live bar on a terminal (with rich), a line for each epoch elsewhere. By default only on a
         terminal.
@@ -182,6 +185,8 @@ def fit(
                     optimizer.step()
                     totals.add(number, logits.array, y[rows])
                     show.step(epoch, batch, totals.scores())
+                    for callback in callbacks:
+                        callback.on_batch_end(epoch, totals.count)
                 record: dict[str, Any] = {"epoch": epoch, **totals.scores()}
                 if validation is not None:
                     scores = evaluate(model, validation, batch_size=max(batch_size, 256), loss=loss)
@@ -294,25 +299,9 @@ def save_weights(model: Module | Mapping[str, Any], path: str | os.PathLike[str]
     arrays = {
         name: np.ascontiguousarray(value.array if isinstance(value, Tensor) else value) for name, value in state.items()
     }
-    write_atomically(Path(path), safetensors.save(arrays))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new and never a part."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for the owner's eyes only; a weights file gets the mode any new file would.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    content = safetensors.save(arrays)
+    with whole_file(path) as part:
+        part.write_bytes(content)
 
 
 def load_weights(model: Module, path: str | os.PathLike[str], *, strict: bool = True) -> None:

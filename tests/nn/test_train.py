@@ -77,14 +77,24 @@ def test_history():
 
 def test_callbacks_hear_of_every_epoch_and_may_stop():
     heard = []
+    batches = []
 
-    class Stop:
+    class Stop(nn.Callback):
         def on_epoch_end(self, history, model):
             heard.append((len(history), model.training))
             return len(history) == 2
 
-    assert len(train(make(), epochs=9, callbacks=[Stop(), Stop()])) == 2
+    class Count(nn.Callback):
+        def on_batch_end(self, epoch, seen):
+            batches.append((epoch, seen))
+
+    assert len(train(make(), epochs=9, callbacks=[Stop(), Count(), Stop()])) == 2
     assert [count for count, _ in heard] == [1, 1, 2, 2]
+    per_epoch = len(batches) // 2
+    assert [epoch for epoch, _ in batches] == [1] * per_epoch + [2] * per_epoch
+    assert batches[0][1] > 0 and [seen for _, seen in batches[:per_epoch]] == sorted(
+        seen for _, seen in batches[:per_epoch]
+    )
 
 
 def test_loss_that_is_not_finite_stops_the_run():

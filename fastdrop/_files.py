@@ -1,0 +1,43 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write to, beside `path` and with its ending; it becomes `path` when the block ends without an error.
+
+    A reader, or a crash at any moment, sees the old content or the new and never a part.
+
+    Examples
+    --------
+    >>> folder = tempfile.mkdtemp()
+    >>> with whole_file(os.path.join(folder, "a.txt")) as part:
+    ...     _ = part.write_text("hello")
+    >>> os.listdir(folder)
+    ['a.txt']
+    """
+    target = Path(path)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
+    part = Path(name)
+    try:
+        # mkstemp makes files for the owner's eyes only; this one gets the mode of any new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
+        yield part
+        os.fsync(handle)
+        os.close(handle)
+        handle = -1
+        part.replace(target)
+    except BaseException:
+        if handle >= 0:
+            os.close(handle)
+        part.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,219 @@
+"""The command ``fastdrop``: ``fastdrop mnist`` and ``fastdrop info``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+import fastdrop
+from fastdrop import _core
+
+__all__ = ["main"]
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+#: The optional packages: what imports them, the name they are installed by, and what they serve.
+OPTIONAL = (
+    ("rich", "rich", "fastdrop mnist"),
+    ("matplotlib", "matplotlib", "fastdrop mnist"),
+    ("pooch", "pooch", "fastdrop mnist"),
+    ("sklearn", "scikit-learn", "fastdrop mnist"),
+    ("safetensors", "safetensors", "nn.save_weights"),
+    ("ml_dtypes", "ml_dtypes", "bfloat16"),
+    ("torch", "torch", "fastdrop.torch"),
+    ("numba", "numba", "fastdrop.cuda"),
+)
+
+MNIST_TEXT = """\
+Train two CNNs on MNIST, equal but for dropout, and show what dropout changes: one learns its
+training images by heart, the other does not.
+
+The four files of MNIST are looked for in --data, in the folder that FASTDROP_DATA names and in the
+cache; else they are downloaded. With no data and no network the run takes scikit-learn's bundled
+8x8 digits, and says so wherever it shows a number.
+"""
+
+MNIST_EXAMPLES = """\
+examples:
+  fastdrop mnist                       3,000 training images, 40 epochs: two to three minutes on two cores
+  fastdrop mnist --quick               a first look in under a minute
+  fastdrop mnist --full                all 60,000 images of the training file: about eight minutes
+  fastdrop mnist --data ~/mnist --seed 7 --out seed-7
+"""
+
+
+def _say(line: str) -> None:
+    print(f"fastdrop: {line}", file=sys.stderr, flush=True)
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one line what is wrong."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def environment() -> dict[str, Any]:
+    """Describe what a run ran on: versions, instruction set, threads.
+
+    Examples
+    --------
+    >>> environment()["isa"] in fastdrop.available_isas()
+    True
+    """
+    return {
+        "fastdrop": fastdrop.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "isa": fastdrop.isa(),
+        "threads": fastdrop.get_num_threads(),
+    }
+
+
+def info() -> int:
+    """Print what this installation is and can do."""
+    here = environment()
+    isas = [f"{name}{'' if usable else ' (not here)'}" for name, usable in _core.isas()]
+    lines = [
+        ("fastdrop", here["fastdrop"]),
+        ("Python", f"{here['python']}, NumPy {here['numpy']}"),
+        ("machine", f"{here['system']} {here['machine']}, {here['cores']} cores"),
+        ("instruction set", f"{here['isa']}  (of: {', '.join(isas)})"),
+        ("threads", str(here["threads"])),
+        ("dtypes", _core.FLOATS),
+    ]
+    wide = max(len(name) for name, _ in lines) + 2
+    for name, text in lines:
+        print(f"{name:{wide}}{text}")
+    print("optional packages")
+    for module, package, purpose in OPTIONAL:
+        found = importlib.util.find_spec(module) is not None
+        state = (_version(package) or "found") if found else "not installed"
+        print(f"  {package:{wide - 2}}{state:15}for {purpose}")
+    return OK
+
+
+def mnist(args: argparse.Namespace, command: str) -> int:
+    """Run the comparison and write its files."""
+    from .mnist import data, experiment, progress, report
+    from .mnist._extra import extra
+
+    try:
+        # All that can fail for a reason the user can mend fails here, before minutes of training.
+        console = extra("rich.console").Console(highlight=False)
+        extra("matplotlib.figure")
+        dataset = data.load(args.data, download=not args.offline, say=_say)
+        preset = "full" if args.full else "quick" if args.quick else "default"
+        changes = {name: getattr(args, name) for name in ("seed", "epochs", "train_size", "batch_size", "lr")}
+        config = experiment.configure(dataset, preset, **changes)
+        sizes = data.split(dataset, config.train_size, config.validation_size, config.seed).sizes
+        out = report.check_folder(args.out)
+    except (OSError, ValueError, ImportError) as error:
+        _say(_reason(error))
+        return BAD_INPUT
+
+    file = len(dataset.train_labels)
+    print(f"{dataset.name} ({dataset.source})")
+    print(
+        f"{sizes['train']:,} training and {sizes['validation']:,} validation images, of the {file:,} in the training "
+        f"file; all {sizes['test']:,} test images"
+    )
+    nets = tuple(name for name, _ in experiment.NETS)
+    print(f"{len(nets)} nets, {config.epochs} epochs each, seed {config.seed}", flush=True)
+    try:
+        with progress.Display(console, nets, config.epochs) as display:
+            result = experiment.run(config, dataset, display)
+    except FloatingPointError as error:
+        _say(f"training diverged: {_reason(error)}")
+        return FAILED
+
+    console.print(report.table(result))
+    print(report.notes(result))
+    try:
+        finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        files = report.write(result, out, command=command, finished=finished, environment=environment())
+    except OSError as error:
+        _say(_reason(error))
+        return FAILED
+    print(f"{progress.clock(result.seconds)} minutes; wrote {', '.join(str(path) for path in files)}")
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastdrop",
+        description="Dropout at the speed of a copy, with masks that are values.",
+        epilog='Each command has a help of its own: "fastdrop mnist --help".',
+    )
+    parser.add_argument("--version", action="version", version=f"fastdrop {fastdrop.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+
+    run = commands.add_parser(
+        "mnist",
+        help="train CNNs with and without dropout on MNIST and compare them",
+        description=MNIST_TEXT,
+        epilog=MNIST_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("--data", metavar="DIR", help="folder with MNIST's four IDX files, .gz or unpacked")
+    run.add_argument("--offline", action="store_true", help="do not download anything")
+    run.add_argument("--out", metavar="DIR", default="fastdrop-mnist", help="output folder (default: %(default)s)")
+    size = run.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="fewer images and epochs: under a minute")
+    size.add_argument("--full", action="store_true", help="all images of the training file, 5,000 of them to validate")
+    run.add_argument("--seed", type=int, metavar="N", help="decides everything random (default: 0)")
+    run.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
+    run.add_argument("--train-size", type=int, metavar="N", help="training images")
+    run.add_argument("--batch-size", type=int, metavar="N", help="images per step")
+    run.add_argument("--lr", type=float, metavar="X", help="Adam's learning rate")
+
+    commands.add_parser("info", help="show version, instruction set, threads and optional packages")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        0: done; 1: training diverged, or the results could not be written; 2: bad input, told in one line;
+        130: interrupted.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = _parser().parse_args(given)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        if args.command == "info":
+            return info()
+        return mnist(args, shlex.join(["fastdrop", *given]))
+    except KeyboardInterrupt:
+        _say("interrupted; nothing was written")
+        return INTERRUPTED
