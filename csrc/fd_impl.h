@@ -67,6 +67,8 @@ static inline void fd_any_blocks(const fd_kernels *k, const fd_law *law, uint64_
                                  uint64_t *out) {
     if (law->q == 0 || law->q >= FD_KEEP_ALL)
         memset(out, law->q ? 0xFF : 0, nblocks * FD_BLOCK_WORDS * sizeof *out);
+    else if (nblocks == 1) /* a vector of lanes for one block costs more than the block (sparse views) */
+        fd_kernels_portable.blocks(law, block, 1, out);
     else
         k->blocks(law, block, nblocks, out);
 }
