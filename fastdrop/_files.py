@@ -35,7 +35,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.fsync(handle)
         os.close(handle)
         handle = -1
-        part.replace(target)
+        os.replace(part, target)
     except BaseException:
         if handle >= 0:
             os.close(handle)

@@ -172,6 +172,7 @@ def test_ctrl_c_from_outside(tmp_path: Path) -> None:
     ]
     with subprocess.Popen(
         command,
+        cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -227,6 +228,7 @@ def test_wrong_usage_is_2(run: Run, argv: tuple[str, ...]) -> None:
     assert "usage: fastdrop" in errors
 
 
-def test_as_a_module() -> None:
-    done = subprocess.run([sys.executable, "-m", "fastdrop", "--version"], capture_output=True, text=True, check=False)
+def test_as_a_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fastdrop", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"fastdrop {fastdrop.__version__}\n")

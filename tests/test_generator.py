@@ -23,7 +23,7 @@ def test_key_comes_from_the_seed_sequence():
 def test_numpys_integers_are_seeds(rng):
     assert fd.Generator(np.int64(5)) == fd.Generator(5)
     assert fd.Generator(np.array([1, 2], np.uint8)) == fd.Generator([1, 2])
-    for seed in ([[1, 2], [3, 4]], np.random.SeedSequence(np.int64(7)), np.random.SeedSequence([[1, 2], 3])):
+    for seed in ([[1, 2], [3, 4]], np.random.SeedSequence(np.int64(7)), np.random.SeedSequence(np.array([1, 2]))):
         other = fd.Generator(seed)
         assert pickle.loads(pickle.dumps(other)) == other
         assert json.loads(json.dumps(other.state)) == other.state

@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import subprocess
-import sys
 
 import pytest
 
@@ -102,11 +100,3 @@ def test_example(source):
     assert "False\n" not in printed.replace("inference repeats True False\n", "")
     pytest.importorskip("torch")
     assert printed == run(source)
-
-
-def test_importing_needs_numpy_alone():
-    code = (
-        "import sys; sys.modules.update(dict.fromkeys(['rich', 'safetensors', 'torch', 'scipy', 'matplotlib']));"
-        "import fastdrop.nn, fastdrop.optim; fastdrop.nn.Linear(2, 2)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
