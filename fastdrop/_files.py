@@ -24,6 +24,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     ['a.txt']
     """
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target.parent}: no such folder, to write {target.name} to")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder, and has to be a file")
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
     part = Path(name)
     try:

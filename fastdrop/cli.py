@@ -30,8 +30,6 @@ OPTIONAL = (
     ("sklearn", "scikit-learn", "fastdrop mnist"),
     ("safetensors", "safetensors", "nn.save_weights"),
     ("ml_dtypes", "ml_dtypes", "bfloat16"),
-    ("torch", "torch", "fastdrop.torch"),
-    ("numba", "numba", "fastdrop.cuda"),
 )
 
 MNIST_TEXT = """\
@@ -118,6 +116,10 @@ def mnist(args: argparse.Namespace, command: str) -> int:
     from .mnist import data, experiment, progress, report
     from .mnist._extra import extra
 
+    for option in ("data", "out"):
+        if getattr(args, option) == "":
+            _say(f"--{option} has to be a folder, but got an empty string")
+            return BAD_INPUT
     try:
         # All that can fail for a reason the user can mend fails here, before minutes of training.
         console = extra("rich.console").Console(highlight=False)
@@ -128,7 +130,7 @@ def mnist(args: argparse.Namespace, command: str) -> int:
         config = experiment.configure(dataset, preset, **changes)
         sizes = data.split(dataset, config.train_size, config.validation_size, config.seed).sizes
         out = report.check_folder(args.out)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # RuntimeError: "~nobody"
         _say(_reason(error))
         return BAD_INPUT
 
@@ -215,5 +217,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return info()
         return mnist(args, shlex.join(["fastdrop", *given]))
     except KeyboardInterrupt:
-        _say("interrupted; nothing was written")
+        _say("interrupted; no results, or not all of them, were written")
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough of it (head): nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK

@@ -84,6 +84,8 @@ class Optimizer:
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
+                    if p.grad.shape != p.shape:
+                        raise ValueError(f"a parameter of shape {p.shape} has a gradient of shape {p.grad.shape}")
                     self._update(p.array, p.grad.array, self.state.setdefault(id(p), {}), group)
                     p.storage.version += 1
         return loss
@@ -97,6 +99,15 @@ class Optimizer:
         if flat is None or flat.size < like.size:
             flat = self._scratch[like.dtype] = np.empty(like.size, like.dtype)
         return flat[: like.size].reshape(like.shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies of the parameters have other ids: the state travels beside the parameters themselves.
+        known = [p for group in self.param_groups for p in group["params"]]
+        state = [(p, self.state[id(p)]) for p in known if id(p) in self.state]
+        return {**self.__dict__, "state": state, "_scratch": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, state={id(p): entry for p, entry in state["state"]})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state (arrays are copied) and the options, with parameters named by their position."""
@@ -159,7 +170,7 @@ def _restored(name: str, value: Any, p: Tensor) -> Any:
 
 
 def _not_negative(what: str, value: float) -> None:
-    if not 0.0 <= value:  # Written so that NaN fails too.
+    if isinstance(value, bool) or not 0.0 <= value < math.inf:  # Written so that NaN fails too.
         raise ValueError(f"Invalid {what}: {value}")
 
 
@@ -289,6 +300,8 @@ class Adam(Optimizer):
     def _check(self, options: dict[str, Any]) -> None:
         _not_negative("learning rate", options["lr"])
         _not_negative("epsilon value", options["eps"])
+        if not isinstance(options["betas"], (tuple, list)) or len(options["betas"]) != 2:
+            raise ValueError(f"betas must be a pair of numbers, got {options['betas']!r}")
         for i, beta in enumerate(options["betas"]):
             if not 0.0 <= beta < 1.0:
                 raise ValueError(f"Invalid beta parameter at index {i}: {beta}")

@@ -146,7 +146,7 @@ def test_ctrl_c_is_one_line_and_130(run: Run, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(experiment, "run", stop)
     code, _, errors = run("mnist", "--offline")
     assert code == 130
-    assert errors.splitlines()[1:] == ["fastdrop: interrupted; nothing was written"]
+    assert errors.splitlines()[1:] == ["fastdrop: interrupted; no results, or not all of them, were written"]
     assert list((tmp_path / "fastdrop-mnist").iterdir()) == []
 
 
@@ -185,7 +185,7 @@ def test_ctrl_c_from_outside(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "fastdrop: interrupted; nothing was written"
+    assert errors.splitlines()[-1] == "fastdrop: interrupted; no results, or not all of them, were written"
     assert "Traceback" not in errors
 
 
@@ -200,6 +200,12 @@ def test_info(run: Run) -> None:
     assert lines["threads"] == str(fastdrop.get_num_threads())
     assert "float32" in lines["dtypes"]
     assert lines["matplotlib"].startswith("3")
+
+
+@pytest.mark.parametrize("option", ["--data", "--out"])
+def test_an_empty_folder_name(run: Run, option: str) -> None:
+    code, _, errors = run("mnist", option, "")
+    assert code == 2 and f"{option} has to be a folder" in errors
 
 
 def test_info_without_an_optional_package(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

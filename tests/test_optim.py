@@ -1,5 +1,8 @@
 """Optimizers: PyTorch's numbers over twenty steps, its messages, and exact resumption."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -164,3 +167,36 @@ def test_state_of_another_shape_is_refused():
     other = optim.SGD([nn.Parameter(np.ones(2)), nn.Parameter(np.ones(4))])
     with pytest.raises(ValueError, match=r"momentum_buffer has shape \(3, 4\)"):
         other.load_state_dict(optimizer.state_dict())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_optimizers_copy_with_their_state(copied):
+    p = nn.Parameter(np.ones(2, np.float32))
+    pair = p, optim.SGD([p], lr=0.1, momentum=0.9)
+    (p * p).sum().backward()
+    pair[1].step()
+    twin = copied(pair)
+    for _, optimizer in (pair, twin):
+        optimizer.step()
+    assert np.array_equal(pair[0].array, twin[0].array)
+
+
+@pytest.mark.parametrize("betas", [(0.9,), 0.9, (0.9, 0.99, 0.999), (0.9, 1.0)])
+def test_bad_betas(betas):
+    with pytest.raises(ValueError, match="beta"):
+        optim.Adam([nn.Parameter(np.ones(2))], betas=betas)
+
+
+def test_a_gradient_of_another_shape_is_refused():
+    p = nn.Parameter(np.ones((2, 3), np.float32))
+    p.grad = nn.ones(3)
+    with pytest.raises(ValueError, match=r"\(2, 3\).*\(3,\)"):
+        optim.SGD([p], lr=0.1).step()
+    assert (p.array == 1).all()
+
+
+@pytest.mark.parametrize("lr", [True, float("inf"), float("nan"), -1.0])
+def test_bad_learning_rates(lr):
+    for make in (optim.SGD, optim.Adam):
+        with pytest.raises(ValueError, match="learning rate"):
+            make([nn.Parameter(np.ones(2))], lr=lr)

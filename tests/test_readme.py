@@ -21,3 +21,4 @@ def test_examples(code):
 
 def test_there_are_examples():
     assert len(BLOCKS) >= 3
+    assert "@@" not in README.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import sys
 import zlib
@@ -40,6 +41,9 @@ MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.go
 
 #: Seconds to connect and seconds between two packets: whoever is offline should not wait to be told so.
 TIMEOUT = (4.0, 15.0)
+
+#: Bytes of the largest of the files, unpacked: no more is ever unpacked, whatever an archive holds.
+LARGEST = 16 + 60_000 * 28 * 28
 
 #: scikit-learn's digits come without a test split: these many, the last in file order, become one.
 DIGITS_TEST = 450
@@ -167,11 +171,15 @@ def _unpack(path: Path) -> bytes:
     if raw[:2] != b"\x1f\x8b":
         return raw
     try:
-        return gzip.decompress(raw)
+        with gzip.open(io.BytesIO(raw)) as file:
+            content = file.read(LARGEST + 1)
     except EOFError:
         raise DataError(f"{path}: truncated: the gzip stream ends early ({len(raw)} bytes); fetch it again") from None
     except (OSError, zlib.error) as error:
         raise DataError(f"{path}: corrupt gzip file ({error}); fetch it again") from None
+    if len(content) > LARGEST:
+        raise DataError(f"{path}: not MNIST: it unpacks to more than {LARGEST:,} bytes")
+    return content
 
 
 def _read(path: Path, name: str) -> Bytes:

@@ -15,8 +15,17 @@ from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.functional import relu
-from fastdrop.nn.layers import Conv2d, Flatten, Identity, Linear, MaxPool2d, ReLU
-from fastdrop.nn.losses import CrossEntropyLoss, MSELoss, NLLLoss
+from fastdrop.nn.layers import (
+    Conv2d,
+    CrossEntropyLoss,
+    Flatten,
+    Identity,
+    Linear,
+    MaxPool2d,
+    MSELoss,
+    NLLLoss,
+    ReLU,
+)
 from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights

@@ -29,6 +29,11 @@ Array = NDArray[Any]
 BackwardFunction = Callable[[Array], tuple["Array | None", ...]]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+#: The `graph_version` of tensors that are constants by the user's wish (`detach`), whatever happens to their memory.
+DETACHED = -1
+#: The same for views taken under `no_grad` of tensors that require grad: to be read, not to be changed in place.
+UNRECORDED = -2
+
 _SECOND_BACKWARD = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already "
     "been freed). Saved intermediate values of the graph are freed when you call .backward(). Specify "
@@ -181,16 +186,18 @@ class Node:
 
 
 def _edge(tensor: Tensor, name: str) -> Node | Tensor | None:
-    if not tensor.requires_grad:
-        return None
-    if tensor.node is None:
-        return tensor
-    if tensor.graph_version != tensor.storage.graph_version:
+    _check_known(tensor, name)
+    return (tensor.node or tensor) if tensor.requires_grad else None
+
+
+def _check_known(tensor: Tensor, name: str) -> None:
+    """Raise RuntimeError if how the tensor's values came about is not known any more."""
+    # A view that does not require grad is no better than one that does: what was written into its memory may.
+    if tensor.graph_version not in (DETACHED, UNRECORDED, tensor.storage.graph_version):
         raise RuntimeError(
             f"{name}: this tensor shares memory with another one that was changed in place by a recorded operation, "
             "so its gradient is no longer known; use the tensor that was changed, or drop inplace=True"
         )
-    return tensor.node
 
 
 def _fit(gradient: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -224,10 +231,8 @@ def _topological(root: Node) -> list[Node]:
 
 def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
     """Add the gradient of `root` (weighted by `gradient`) to the `.grad` of every leaf it was computed from."""
-    # Arrays that someone else may hold, and that a leaf therefore has to copy before it calls them its own.
-    taken: set[int] = {id(gradient)}
     if root.node is None:
-        _accumulate(root, gradient, taken)
+        _accumulate(root, gradient)
         return
     _edge(root, "backward")
     gradients: dict[Node, Array] = {root.node: gradient}
@@ -242,20 +247,18 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
                 before = gradients.get(edge)
                 gradients[edge] = g if before is None else before + g
             else:
-                _accumulate(edge, g, taken)
+                _accumulate(edge, g)
         if not retain_graph:
             node.release()
 
 
-def _accumulate(leaf: Tensor, gradient: Array, taken: set[int]) -> None:
-    if leaf.grad is not None:
-        leaf.grad.array += gradient
-        leaf.grad.storage.version += 1
+def _accumulate(leaf: Tensor, gradient: Array) -> None:
+    if leaf.grad is None:
+        # A copy: the same array may be the gradient of something else that is still on its way.
+        leaf.grad = leaf.detached(gradient.copy())
         return
-    if gradient.base is not None or id(gradient) in taken or not gradient.flags.writeable:
-        gradient = gradient.copy()
-    taken.add(id(gradient))
-    leaf.grad = leaf.detached(gradient)
+    leaf.grad.array += gradient
+    leaf.grad.storage.version += 1
 
 
 # --- recording ------------------------------------------------------------------------------------------------------
@@ -294,7 +297,12 @@ def record(
     result = inputs[0].detached(np.asarray(array))
     if view and np.may_share_memory(result.array, inputs[0].array):
         result.storage = inputs[0].storage
-        result.graph_version = result.storage.graph_version
+        result.graph_version = inputs[0].graph_version
+        if not _mode.enabled and inputs[0].requires_grad:
+            result.graph_version = UNRECORDED
+    if _mode.enabled:
+        for tensor in inputs:
+            _check_known(tensor, name)
     if _mode.enabled and any(tensor.requires_grad for tensor in inputs):
         storages = [tensor.storage for tensor in saved]
         if saves_result:
@@ -309,6 +317,12 @@ def check_inplace(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name}: cannot work in place, the tensor's memory is read-only")
     if not _mode.enabled:
         return  # Under no_grad the version count still guards every backward that has saved the values.
+    _check_known(tensor, name)
+    if tensor.graph_version == UNRECORDED:
+        raise RuntimeError(
+            f"{name}: cannot work in place on a view that was taken under no_grad, whose gradient is not known; "
+            "take the view outside of no_grad, or change it inside"
+        )
     if tensor.requires_grad and tensor.node is None:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     if tensor.requires_grad and tensor.storage.has_leaf:

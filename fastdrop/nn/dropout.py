@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastdrop._core import Generator
 from fastdrop.functional import check_p, check_scaling
 from fastdrop.nn import functional as F
 from fastdrop.nn.module import Module
@@ -11,7 +12,6 @@ from fastdrop.nn.module import Module
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastdrop import Generator
     from fastdrop.nn.tensor import Tensor
 
 __all__ = ["Dropout"]
@@ -63,6 +63,10 @@ class Dropout(Module):
         super().__init__()
         check_p(p)
         check_scaling(scaling)
+        if generator is not None and not isinstance(generator, Generator):
+            raise TypeError(f"generator must be a fastdrop.Generator, got a {type(generator).__name__}")
+        if isinstance(noise_shape, (str, bytes)):
+            raise TypeError(f"noise_shape must be a sequence of ints and None, got {noise_shape!r}")
         self.p = p
         self.inplace = inplace
         self.noise_shape = noise_shape

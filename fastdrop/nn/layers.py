@@ -9,6 +9,7 @@ import numpy as np
 
 from fastdrop.nn import functional as F
 from fastdrop.nn.creation import numpy_generator
+from fastdrop.nn.losses import check_reduction
 from fastdrop.nn.module import Module, Parameter
 from fastdrop.nn.tensor import Tensor, as_tensor
 
@@ -240,3 +241,58 @@ class Identity(Module):
 
     def forward(self, input: Any) -> Tensor:
         return as_tensor(input)
+
+
+class _Loss(Module):
+    reduction: str
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.reduction = reduction
+
+
+class MSELoss(_Loss):
+    """Mean squared error (see `functional.mse_loss`)."""
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return F.mse_loss(input, target, self.reduction)
+
+
+class NLLLoss(_Loss):
+    """Negative log likelihood of log-probabilities (see `functional.nll_loss`)."""
+
+    def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.register_buffer("weight", None if weight is None else as_tensor(weight))
+        self.ignore_index = ignore_index
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return F.nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
+
+
+class CrossEntropyLoss(_Loss):
+    """Cross entropy of logits against class numbers or probabilities (see `functional.cross_entropy`)."""
+
+    def __init__(
+        self,
+        weight: Any = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(reduction)
+        self.register_buffer("weight", None if weight is None else as_tensor(weight))
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return F.cross_entropy(
+            input,
+            target,
+            self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )

@@ -1,4 +1,4 @@
-"""The losses, as functions and as modules."""
+"""The losses; as modules they stand in `layers.py`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Any
 import numpy as np
 
 from fastdrop.nn.autograd import Array, record
-from fastdrop.nn.module import Module
 from fastdrop.nn.operations import log_softmax_values
 from fastdrop.nn.tensor import Tensor, as_tensor
 
 _REDUCTIONS = ("mean", "sum", "none")
 
 
-def _check_reduction(reduction: str) -> None:
+def check_reduction(reduction: str) -> None:
     if reduction not in _REDUCTIONS:
         raise ValueError(f"{reduction!r} is not a valid value for reduction, use one of {_REDUCTIONS}")
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """Return the mean (sum, or each) of ``(input - target) ** 2``; both have the same shape."""
-    _check_reduction(reduction)
+    check_reduction(reduction)
     x, y = as_tensor(input), as_tensor(target)
     if x.array.shape != y.array.shape:
         raise ValueError(f"mse_loss: input {x.array.shape} and target {y.array.shape} must have the same shape")
@@ -53,11 +52,11 @@ def nll_loss(
     ValueError, TypeError, IndexError
         If `reduction`, the shape, the dtype or a class number of `target` does not fit.
     """
-    _check_reduction(reduction)
+    check_reduction(reduction)
     x = as_tensor(input)
     share, total = _shares(x.array, as_tensor(target).array, weight, ignore_index, 0.0)
     axis = _class_axis(x.array)
-    losses = -(share * x.array).sum(axis=axis)
+    losses = _losses(share, x.array, axis)
     return _reduced("nll_loss", losses, x, reduction, total, lambda g: -share * np.expand_dims(g, axis))
 
 
@@ -100,14 +99,14 @@ def cross_entropy(
     >>> cross_entropy(np.zeros((2, 4), dtype=np.float32), np.array([0, 3])).item() == np.log(np.float32(4))
     np.True_
     """
-    _check_reduction(reduction)
+    check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     x = as_tensor(input)
     axis = _class_axis(x.array)
     share, total = _shares(x.array, as_tensor(target).array, weight, ignore_index, label_smoothing)
     log_p = log_softmax_values(x.array, axis)
-    losses = -(share * log_p).sum(axis=axis)
+    losses = _losses(share, log_p, axis)
 
     def gradient(g: Array) -> Array:
         dx = np.exp(log_p)
@@ -117,6 +116,12 @@ def cross_entropy(
         return dx
 
     return _reduced("cross_entropy", losses, x, reduction, total, gradient)
+
+
+def _losses(share: Array, log_p: Array, axis: int) -> Array:
+    # A class with no share adds nothing, even where its logit was masked with minus infinity.
+    losses: Array = -np.multiply(share, log_p, out=np.zeros_like(log_p), where=share != 0).sum(axis=axis)
+    return losses
 
 
 def _class_axis(x: Array) -> int:
@@ -173,66 +178,8 @@ def _reduced(
         return record(name, losses, (x,), lambda dy: (gradient(dy),))
     factor = 1.0
     if reduction == "mean":
-        factor = 1.0 / total if total else float("nan")
+        # The mean of no losses is NaN, and does not depend on the input: its gradient is 0.
+        factor = 1.0 / total if total else 0.0
     dtype = losses.dtype.type
-    return record(
-        name,
-        losses.sum() * dtype(factor),
-        (x,),
-        lambda dy: (gradient(np.broadcast_to(dy * dtype(factor), losses.shape)),),
-    )
-
-
-class _Loss(Module):
-    reduction: str
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        _check_reduction(reduction)
-        self.reduction = reduction
-
-
-class MSELoss(_Loss):
-    """Mean squared error (see `functional.mse_loss`)."""
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return mse_loss(input, target, self.reduction)
-
-
-class NLLLoss(_Loss):
-    """Negative log likelihood of log-probabilities (see `functional.nll_loss`)."""
-
-    def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", None if weight is None else as_tensor(weight))
-        self.ignore_index = ignore_index
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
-
-
-class CrossEntropyLoss(_Loss):
-    """Cross entropy of logits against class numbers or probabilities (see `functional.cross_entropy`)."""
-
-    def __init__(
-        self,
-        weight: Any = None,
-        *,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(reduction)
-        self.register_buffer("weight", None if weight is None else as_tensor(weight))
-        self.ignore_index = ignore_index
-        self.label_smoothing = label_smoothing
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        return cross_entropy(
-            input,
-            target,
-            self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
+    value = losses.sum() * dtype(factor) if reduction == "sum" or total else dtype("nan")
+    return record(name, value, (x,), lambda dy: (gradient(np.broadcast_to(dy * dtype(factor), losses.shape)),))

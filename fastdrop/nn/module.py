@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastdrop.nn.autograd import DETACHED
 from fastdrop.nn.tensor import Tensor, as_tensor
 
 _M = TypeVar("_M", bound="Module")
@@ -24,7 +25,12 @@ class Parameter(Tensor):
     """
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(as_tensor(data).array, requires_grad)
+        source = as_tensor(data)
+        super().__init__(source.array)
+        # The same memory, so the same count of in-place changes.
+        self.storage = source.storage
+        self.graph_version = DETACHED
+        self.requires_grad_(requires_grad)
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
@@ -279,7 +285,7 @@ class Module:
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
         own = self.state_dict()
-        values = {name: _values(state_dict[name]) for name in own if name in state_dict}
+        values = {name: _values(name, state_dict[name], own[name]) for name in own if name in state_dict}
         complaints = []
         if strict:
             for kind, names in (
@@ -361,10 +367,15 @@ def _all_paths(module: Module, prefix: str = "") -> Iterator[tuple[str, Module]]
             yield from _all_paths(child, f"{prefix}{name}.")
 
 
-def _values(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.array
-    return np.asarray(value.detach() if hasattr(value, "detach") else value)
+def _values(name: str, value: Any, own: Tensor) -> Any:
+    """Return what is to be copied into `own`, in its dtype."""
+    if not isinstance(value, Tensor) and hasattr(value, "detach"):
+        value = value.detach()
+        value = value.float() if "bfloat16" in str(value.dtype) else value
+    array = value.array if isinstance(value, Tensor) else np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: cannot load values of dtype {array.dtype} into a tensor of dtype {own.dtype}")
+    return array.astype(own.dtype, copy=False)
 
 
 class Sequential(Module):

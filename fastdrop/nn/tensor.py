@@ -194,7 +194,7 @@ class Tensor:
         result = Tensor(self.array if array is None else array)
         if array is None:
             result.storage = self.storage
-            result.graph_version = self.storage.graph_version
+            result.graph_version = autograd.DETACHED
         return result
 
     def detach(self) -> Tensor:
@@ -396,17 +396,17 @@ class Tensor:
 
     def exp(self) -> Tensor:
         """Return e**self."""
-        y = np.exp(self.array)
+        y = np.exp(floating(self.array))
         return record("exp", y, (self,), lambda dy: (dy * y,), saves_result=True)
 
     def log(self) -> Tensor:
         """Return the natural logarithm."""
-        x = self.array
+        x = floating(self.array)
         return record("log", np.log(x), (self,), lambda dy: (dy / x,), saved=(self,))
 
     def sqrt(self) -> Tensor:
         """Return the square root."""
-        y = np.sqrt(self.array)
+        y = np.sqrt(floating(self.array))
         return record("sqrt", y, (self,), lambda dy: (dy / (y + y),), saves_result=True)
 
     def abs(self) -> Tensor:
@@ -416,12 +416,12 @@ class Tensor:
 
     def tanh(self) -> Tensor:
         """Return the hyperbolic tangent."""
-        y = np.tanh(self.array)
+        y = np.tanh(floating(self.array))
         return record("tanh", y, (self,), lambda dy: (dy * (1 - y * y),), saves_result=True)
 
     def sigmoid(self) -> Tensor:
         """Return 1 / (1 + exp(-self)), by way of tanh, which cannot overflow."""
-        y = 0.5 * np.tanh(0.5 * self.array) + 0.5
+        y = 0.5 * np.tanh(0.5 * floating(self.array)) + 0.5
         return record("sigmoid", y, (self,), lambda dy: (dy * y * (1 - y),), saves_result=True)
 
     def relu(self) -> Tensor:
@@ -537,8 +537,13 @@ def as_tensor(data: Any) -> Tensor:
         if array.dtype == np.float64:
             array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"cannot make a tensor from {data!r}: dtype {array.dtype} is not a real number or bool")
+        raise TypeError(f"cannot make a tensor of dtype {array.dtype}, only of NumPy's real numbers and bool")
     return Tensor(array)
+
+
+def floating(array: Array) -> Array:
+    """Integers and bools as float32, the default dtype; floats as they are."""
+    return array if array.dtype.kind == "f" else array.astype(np.float32)
 
 
 def _without_tensors(data: Any) -> Any:

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -297,7 +298,9 @@ def save_weights(model: Module | Mapping[str, Any], path: str | os.PathLike[str]
     safetensors = _safetensors()
     state = model.state_dict() if isinstance(model, Module) else model
     arrays = {
-        name: np.ascontiguousarray(value.array if isinstance(value, Tensor) else value) for name, value in state.items()
+        # Not ascontiguousarray, which gives a 0-d array an axis.
+        name: np.asarray(value.array if isinstance(value, Tensor) else value, order="C")
+        for name, value in state.items()
     }
     content = safetensors.save(arrays)
     with whole_file(path) as part:
@@ -306,4 +309,10 @@ def save_weights(model: Module | Mapping[str, Any], path: str | os.PathLike[str]
 
 def load_weights(model: Module, path: str | os.PathLike[str], *, strict: bool = True) -> None:
     """Read a safetensors file into a model; see `Module.load_state_dict` for `strict` and the errors raised."""
-    model.load_state_dict(_safetensors().load_file(os.fspath(path)), strict=strict)
+    safetensors = _safetensors()
+    content = Path(path).read_bytes()
+    try:
+        weights = safetensors.load(content)
+    except Exception as error:  # safetensors' own, which is no ValueError
+        raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from error
+    model.load_state_dict(weights, strict=strict)

@@ -275,3 +275,42 @@ def test_assignment():
     assert x.copy_(np.arange(3)).zero_().tolist() == [0, 0, 0]
     with pytest.raises(RuntimeError, match="not recorded"):
         (ones(3, requires_grad=True) * 1)[0] = 1
+
+
+def test_a_leafs_gradient_is_not_the_array_that_travels_on():
+    x, w = nn.ones(3, requires_grad=True), nn.ones(3, requires_grad=True)
+    a = x * 1.0
+    ((a * 2.0 + w * 10.0) + (w + a) * 3.0).sum().backward()
+    assert x.grad.tolist() == [5.0] * 3
+    assert w.grad.tolist() == [13.0] * 3
+
+
+def test_views_that_need_no_gradient_go_stale_too():
+    w = nn.ones(3, requires_grad=True)
+    base = nn.zeros(3)
+    view = base[:2]
+    base.add_(w)
+    with pytest.raises(RuntimeError, match="shares memory"):
+        view * view
+    with pytest.raises(RuntimeError, match="shares memory"):
+        view.mul_(2)
+
+
+def test_detached_tensors_never_go_stale():
+    h = nn.ones(3, requires_grad=True) * 2
+    seen = h.detach()
+    nn.functional.relu(h, inplace=True)
+    assert (seen + 1).tolist() == [3.0] * 3
+
+
+def test_a_view_taken_under_no_grad_is_not_changed_in_place():
+    h = nn.ones(3, requires_grad=True) * 2
+    with no_grad():
+        view = h[:2]
+    assert (view + 1).tolist() == [3.0, 3.0]
+    for of in (view, view.reshape(2, 1)):
+        with pytest.raises(RuntimeError, match="taken under no_grad"):
+            of.mul_(5)
+    with no_grad():
+        view.mul_(5)
+    assert h.tolist() == [10.0, 10.0, 2.0]

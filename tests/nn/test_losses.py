@@ -107,3 +107,18 @@ def test_large_logits_stay_finite():
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call(np.zeros((2, 3), np.float32))
+
+
+def test_cross_entropy_of_masked_logits():
+    x = nn.tensor([[1.0, -np.inf, 2.0]], requires_grad=True)
+    loss = nn.functional.cross_entropy(x, nn.tensor([0]))
+    loss.backward()
+    assert np.isclose(loss.item(), 1.3132616)
+    assert np.isfinite(x.grad.array).all()
+
+
+def test_the_mean_of_no_losses_has_no_gradient():
+    x = nn.tensor([[1.0, 2.0]], requires_grad=True)
+    loss = F.cross_entropy(x, nn.tensor([-100]))
+    loss.backward()
+    assert np.isnan(loss.item()) and x.grad.tolist() == [[0.0, 0.0]]

@@ -217,3 +217,21 @@ def example(n):
 def test_repr_is_pytorchs():
     torch = pytest.importorskip("torch")
     assert repr(example(nn)) == repr(example(torch.nn))
+
+
+def test_a_parameter_counts_changes_with_the_tensor_it_was_made_of():
+    values = nn.ones(3)
+    parameter = nn.Parameter(values)
+    y = parameter * parameter
+    with pytest.raises(RuntimeError, match="cannot work in place"):
+        values.add_(1)
+    del y
+
+
+@pytest.mark.parametrize("bad", [np.array([["x"]]), np.array([[1j]])])
+def test_load_state_dict_changes_nothing_when_it_fails(bad):
+    model = nn.Linear(1, 1)
+    before = model.bias.item()
+    with pytest.raises(TypeError, match="weight"):
+        model.load_state_dict({"bias": np.array([9.0]), "weight": bad})
+    assert model.bias.item() == before

@@ -278,3 +278,12 @@ def test_repr():
     x = ones(1, dtype=np.float64, requires_grad=True)
     assert repr(x) == "tensor([1.], dtype=float64, requires_grad=True)"
     assert repr(x + 1) == "tensor([2.], dtype=float64, grad_fn=<add>)"
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "sqrt", "tanh", "sigmoid"])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
+def test_integers_become_float32(name, dtype):
+    x = np.ones(3, dtype)
+    y = getattr(Tensor(x), name)()
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y.array, getattr(Tensor(x.astype(np.float32)), name)().array)

@@ -218,3 +218,24 @@ def test_missing_safetensors_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     with pytest.raises(ImportError, match=r'pip install "fastdrop\[nn\]"'):
         nn.save_weights(make(), tmp_path / "x")
+
+
+def test_zero_dimensional_weights_survive_a_file(tmp_path):
+    pytest.importorskip("safetensors")
+    model = nn.Module()
+    model.gain = nn.Parameter(np.array(2.0, np.float32))
+    nn.save_weights(model, tmp_path / "w.safetensors")
+    nn.load_weights(model, tmp_path / "w.safetensors")
+    assert model.gain.shape == ()
+
+
+def test_bad_weight_files_are_named(tmp_path):
+    pytest.importorskip("safetensors")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        nn.save_weights(make(), tmp_path / "no" / "w.safetensors")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        nn.save_weights(make(), tmp_path)
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"not at all")
+    with pytest.raises(ValueError, match=r"bad\.safetensors is no safetensors file"):
+        nn.load_weights(make(), bad)
