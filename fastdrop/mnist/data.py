@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -251,6 +252,12 @@ def _reason(error: Exception) -> str:
 
 def _download(folder: Path, mirrors: Sequence[str], say: Say) -> dict[str, Path]:
     """Fetch the missing files into `folder`; a file is moved there only once its content has been checked."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        # Found out before any mirror is asked, or blamed.
+        raise OSError(f"the cache {folder} cannot be written: {error.strerror or error}") from None
     pooch = extra("pooch")
     pooch.get_logger().setLevel("ERROR")
     http = pooch.HTTPDownloader(timeout=TIMEOUT)

@@ -24,7 +24,7 @@ Slope: TypeAlias = Callable[[Array, Array, Array], Array]
 def promoted(a: Array, b: Array, divide: bool = False) -> tuple[Array, Array]:
     """Return two operands in the dtypes that PyTorch would compute with.
 
-    A float meeting an int keeps its dtype, a 0-d tensor follows one that has dimensions, and ints divide as float32.
+    A float meeting an int keeps its dtype, a 0-d float follows one that has dimensions, and ints divide as float32.
     """
     a_float, b_float = a.dtype.kind == "f", b.dtype.kind == "f"
     if a_float and b_float:
@@ -173,7 +173,7 @@ def reduced_sum(x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
     shape = x.array.shape
     return record(
         "sum",
-        x.array.sum(axis=dim, keepdims=keepdim),
+        x.array.sum(axis=dim, keepdims=keepdim, dtype=None if x.array.dtype.kind == "f" else np.int64),
         (x,),
         lambda dy: (np.broadcast_to(restore_dims(dy, dim, keepdim), shape),),
     )

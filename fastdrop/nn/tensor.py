@@ -136,6 +136,9 @@ class Tensor:
             raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
         return bool(self.array.reshape(()))
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec and not self.array.ndim else str(self), spec)
+
     def __float__(self) -> float:
         return float(self.item())
 
@@ -414,6 +417,8 @@ class Tensor:
         x = self.array
         return record("abs", np.abs(x), (self,), lambda dy: (dy * np.sign(x),), saved=(self,))
 
+    __abs__ = abs
+
     def tanh(self) -> Tensor:
         """Return the hyperbolic tangent."""
         y = np.tanh(floating(self.array))
@@ -536,7 +541,7 @@ def as_tensor(data: Any) -> Tensor:
         array = np.asarray(_without_tensors(data))
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise TypeError(f"cannot make a tensor of dtype {array.dtype}, only of NumPy's real numbers and bool")
     return Tensor(array)
 

@@ -356,3 +356,12 @@ def test_sizes_that_do_not_fit(train: int | None, validation: int) -> None:
     whole = data.Dataset("MNIST", "", images, images[:, 0, 0], images, images[:, 0, 0])
     with pytest.raises(ValueError, match=r"training and .* validation images"):
         split(whole, train, validation, seed=0)
+
+
+def test_a_cache_that_cannot_be_written_is_blamed_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("FASTDROP_DATA", raising=False)
+    told: list[str] = []
+    assert load(mirrors=("http://127.0.0.1:9/",), say=told.append).name == "scikit-learn digits"
+    assert len(told) == 1 and "cannot be written" in told[0] and "127.0.0.1" not in told[0]

@@ -287,3 +287,13 @@ def test_integers_become_float32(name, dtype):
     y = getattr(Tensor(x), name)()
     assert y.dtype == np.float32
     np.testing.assert_array_equal(y.array, getattr(Tensor(x.astype(np.float32)), name)().array)
+
+
+def test_python_functions_on_tensors():
+    x = tensor([-1.5, 2.0])
+    assert abs(x).tolist() == [1.5, 2.0]
+    assert f"{x.sum():.2f}" == "0.50" and f"{x}" == str(x)
+    for dtype in (np.uint8, np.int32, np.bool_):
+        assert Tensor(np.ones(300, dtype)).sum().dtype == np.int64
+    with pytest.raises(TypeError, match="dtype"):
+        tensor(np.ones(2, np.longdouble))
