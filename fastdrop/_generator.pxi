@@ -115,9 +115,11 @@ cdef class Generator:
             If `shape` or `p` is of the wrong kind or out of range; no call is taken then.
         """
         cdef Mask m = Mask.__new__(Mask)
-        p = check_p(p)
-        shape = check_shape(shape)
-        fill(m, self._key, take(self), p, 0, shape, contiguous_strides(shape))
+        if type(p) is not float or not 0.0 <= p <= 1.0:
+            p = check_p(p)
+        if not plain_shape(shape):
+            shape = check_shape(shape)
+        fill(m, self._key, take(self), p, 0, shape, None)
         return m
 
     def numpy(self):

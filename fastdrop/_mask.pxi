@@ -1,12 +1,18 @@
 # Mask: the value, and its algebra. Included by _core.pyx.
 cdef int fill(Mask m, uint64_t key, uint64_t call, double p, uint64_t start, tuple shape, tuple strides) except -1:
+    """`strides` of None: C order."""
     cdef Py_ssize_t i, nd = len(shape)
+    cdef int64_t step = 1
     m.dims = <int64_t *>PyMem_Malloc((2 * nd + 1) * sizeof(int64_t))
     if m.dims == NULL:
         raise MemoryError()
-    for i in range(nd):
+    for i in range(nd - 1, -1, -1):
         m.dims[i] = shape[i]
-        m.dims[nd + i] = strides[i]
+        if strides is None:
+            m.dims[nd + i] = step
+            step *= m.dims[i] if m.dims[i] else 1
+        else:
+            m.dims[nd + i] = strides[i]
     m.drop = p
     m.view.law.key = key
     m.view.law.call = call
@@ -16,6 +22,18 @@ cdef int fill(Mask m, uint64_t key, uint64_t call, double p, uint64_t start, tup
     m.view.shape = m.dims
     m.view.strides = m.dims + nd
     return 0
+
+
+cdef bint plain_shape(object shape):
+    """Whether `check_shape` would give `shape` itself, said quickly for what is most common. A no says nothing."""
+    cdef double size = 1
+    if type(shape) is not tuple or len(<tuple>shape) > FD_MAX_NDIM:
+        return False
+    for n in <tuple>shape:
+        if type(n) is not int or not 0 <= n < LIMIT:
+            return False
+        size *= n if n else 1
+    return size < 4e18
 
 
 cdef Mask derive(Mask of, tuple view):
