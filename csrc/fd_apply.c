@@ -23,7 +23,7 @@ typedef struct {
     const fd_kernels *kernels;
     fd_law law;
     uint64_t start;
-    fd_run_fn *run;
+    fd_run_fn *run, *stream;
     double scale;
     const char *x;
     char *y;
@@ -223,6 +223,7 @@ static void execute(fd_job *j, const fd_view *mask) {
         for (int i = 0; i < j->nd; i++) j->axes[i].m = 0;
     order_axes(j);
     j->nd = fd_merge_axes(j->axes, j->nd);
+    if (j->stream != NULL && j->x != j->y && count(j->axes, j->nd) * j->y_item >= fd_stream_bytes()) j->run = j->stream;
     if (j->nd == 0) j->axes[0] = (fd_axis){1, 0, j->x_item, j->y_item}, j->nd = 1;
 
     const int inner = j->nd - 1;
@@ -268,6 +269,7 @@ void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void
     fd_job j = {.x = x, .y = y, .x_item = item[dtype], .y_item = item[dtype], .scale = scale, .nd = mask->ndim};
     j.kernels = fd_kernels_in_use();
     j.run = j.kernels->apply[dtype];
+    j.stream = j.kernels->stream[dtype];
     for (int i = 0; i < j.nd; i++) j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], x_strides[i], y_strides[i]};
     execute(&j, mask);
 }

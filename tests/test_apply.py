@@ -202,6 +202,23 @@ def test_random_strided_jobs(data, ndim):
     assert np.array_equal(mask.apply(x, out=x), want)
 
 
+def test_outputs_beyond_the_caches(isa, threads):
+    """Large outputs may be written past the caches: the same bits as in pieces, at every alignment, and no others."""
+    n = 2**24 + 77
+    mask = fd.Mask(5, 5, 0.3, n, start=3)
+    x = np.resize(values(np.float32, 1 << 16), n)
+    room = np.full(n + 64, 7, np.float32)
+    for count, shift in ((1, 0), (3, 5)):
+        fd.set_num_threads(count)
+        out = room[shift : shift + n]
+        mask.apply(x, out=out)
+        for at in range(0, n, 1 << 20):
+            piece = slice(at, min(at + (1 << 20), n))
+            assert np.array_equal(bits_of(out[piece]), bits_of(mask[piece].apply(x[piece])))
+        assert (room[:shift] == 7).all() and (room[shift + n :] == 7).all()
+        room[:] = 7
+
+
 def test_in_place_and_zero_d():
     mask = fd.Mask(1, 2, 0.5, (100,))
     x = values(np.float32, 100)
