@@ -8,7 +8,7 @@ import pytest
 import fastdrop as fd
 from fastdrop import reference
 
-SIZES = (2**12, 2**17, 2**22)
+SIZES = (2**12, 2**17, 2**22, 2**24)
 P = (0.5, 0.1)
 
 

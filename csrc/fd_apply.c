@@ -223,7 +223,7 @@ static void execute(fd_job *j, const fd_view *mask) {
         for (int i = 0; i < j->nd; i++) j->axes[i].m = 0;
     order_axes(j);
     j->nd = fd_merge_axes(j->axes, j->nd);
-    if (j->stream != NULL && j->x != j->y && count(j->axes, j->nd) * j->y_item >= fd_stream_bytes()) j->run = j->stream;
+    if (j->stream != NULL && j->x != j->y && count(j->axes, j->nd) * j->y_item > fd_stream_bytes()) j->run = j->stream;
     if (j->nd == 0) j->axes[0] = (fd_axis){1, 0, j->x_item, j->y_item}, j->nd = 1;
 
     const int inner = j->nd - 1;

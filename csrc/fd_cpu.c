@@ -61,8 +61,8 @@ static int64_t last_cache(void) {
 #endif
 }
 
-/* Streaming wins once input and output together no longer fit the last cache (measured: bench/NOTES.md), that is from
- * half of it on for the output. Where the machine does not tell its size, 32 MiB is taken. */
+/* Streaming wins once input and output together no longer fit the last cache (measured: bench/NOTES.md), that is above
+ * half of it for the output. Where the machine does not tell its size, 32 MiB is taken. */
 int64_t fd_stream_bytes(void) {
     static _Atomic int64_t bytes;
     int64_t half = atomic_load(&bytes);

@@ -28,8 +28,8 @@ typedef struct {
     fd_blocks_fn *blocks;
     fd_run_fn *bools; /* y[i] = bit, one byte each; x and scale unused */
     fd_run_fn *apply[FD_NDTYPES];
-    /* The same for outputs that no cache will hold: stores go past the caches, and spare reading the lines they replace.
-     * NULL where an instruction set has none. */
+    /* The same for outputs that no cache will hold: stores go past the caches, and spare reading the lines they
+     * replace. NULL where an instruction set has none. */
     fd_run_fn *stream[FD_NDTYPES];
 } fd_kernels;
 
@@ -48,7 +48,7 @@ extern const fd_kernels fd_kernels_neon;
 /* Shared by the kernels that have no faster one of their own. */
 void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale);
 
-/* Bytes of output from which streaming wins, for this machine. */
+/* Bytes of output above which streaming wins, for this machine. */
 int64_t fd_stream_bytes(void);
 
 /* The table in use. A call reads it once and passes it on, so that a change from another thread cannot split it. */
