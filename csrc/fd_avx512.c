@@ -110,42 +110,32 @@ static inline __m256i scaled_bf16(__m256i v, __m512 s) {
     return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan_m16, top, _mm512_set1_epi32(0x40)));
 }
 
-static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const uint16_t *in = x;
-    uint16_t *out = y;
-    const __m512 s = _mm512_set1_ps((float)scale);
+/* The half types differ in how 16 elements are scaled; the compiler puts the constant `scaled` inline. */
+typedef __m256i scale_fn(__m256i v, __m512 s);
+
+static inline void apply_half(scale_fn *scaled, const uint64_t *bits, size_t off, size_t n, const uint16_t *in,
+                              uint16_t *out, __m512 s) {
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
         const uint64_t m = fd_bits57(bits, off + i);
-        const __m256i v0 = scaled_f16(_mm256_loadu_si256((const __m256i *)(in + i)), s);
-        const __m256i v1 = scaled_f16(_mm256_loadu_si256((const __m256i *)(in + i + 16)), s);
+        const __m256i v0 = scaled(_mm256_loadu_si256((const __m256i *)(in + i)), s);
+        const __m256i v1 = scaled(_mm256_loadu_si256((const __m256i *)(in + i + 16)), s);
         _mm256_storeu_si256((__m256i *)(out + i), _mm256_maskz_mov_epi16((__mmask16)m, v0));
         _mm256_storeu_si256((__m256i *)(out + i + 16), _mm256_maskz_mov_epi16((__mmask16)(m >> 16), v1));
     }
     for (; i < n; i += 16) {
         const __mmask16 here = lanes16(n - i), keep_m16 = (__mmask16)fd_bits57(bits, off + i);
-        const __m256i v = scaled_f16(_mm256_maskz_loadu_epi16(here, in + i), s);
+        const __m256i v = scaled(_mm256_maskz_loadu_epi16(here, in + i), s);
         _mm256_mask_storeu_epi16(out + i, here, _mm256_maskz_mov_epi16(keep_m16, v));
     }
 }
 
+static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+    apply_half(scaled_f16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
+}
+
 static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const uint16_t *in = x;
-    uint16_t *out = y;
-    const __m512 s = _mm512_set1_ps((float)scale);
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) {
-        const uint64_t m = fd_bits57(bits, off + i);
-        const __m256i v0 = scaled_bf16(_mm256_loadu_si256((const __m256i *)(in + i)), s);
-        const __m256i v1 = scaled_bf16(_mm256_loadu_si256((const __m256i *)(in + i + 16)), s);
-        _mm256_storeu_si256((__m256i *)(out + i), _mm256_maskz_mov_epi16((__mmask16)m, v0));
-        _mm256_storeu_si256((__m256i *)(out + i + 16), _mm256_maskz_mov_epi16((__mmask16)(m >> 16), v1));
-    }
-    for (; i < n; i += 16) {
-        const __mmask16 here = lanes16(n - i), keep_m16 = (__mmask16)fd_bits57(bits, off + i);
-        const __m256i v = scaled_bf16(_mm256_maskz_loadu_epi16(here, in + i), s);
-        _mm256_mask_storeu_epi16(out + i, here, _mm256_maskz_mov_epi16(keep_m16, v));
-    }
+    apply_half(scaled_bf16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
 }
 
 /* ---- streaming: whole lines of y, the ragged ends by the kernels above ---- */
@@ -194,42 +184,28 @@ static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x
     apply_f64(bits, off + i, n - i, in + i, out + i, scale);
 }
 
-/* 32 elements of a half type, one line, from two vectors of 16. */
-static inline void stream_line(uint16_t *out, uint64_t m, __m256i v0, __m256i v1) {
-    const __m512i line = _mm512_inserti64x4(_mm512_castsi256_si512(v0), v1, 1);
-    _mm512_stream_si512((void *)out, _mm512_maskz_mov_epi16((__mmask32)m, line));
+static inline void stream_half(scale_fn *scaled, const uint64_t *bits, size_t off, size_t n, const uint16_t *in,
+                               uint16_t *out, __m512 s) {
+    size_t i = before_line(out, sizeof *out, n);
+    apply_half(scaled, bits, off, i, in, out, s);
+    for (; i + 32 <= n; i += 32) {
+        _mm_prefetch((const char *)(in + i) + AHEAD, _MM_HINT_T0);
+        const __m256i v0 = scaled(_mm256_loadu_si256((const __m256i *)(in + i)), s);
+        const __m256i v1 = scaled(_mm256_loadu_si256((const __m256i *)(in + i + 16)), s);
+        const __m512i line = _mm512_inserti64x4(_mm512_castsi256_si512(v0), v1, 1);
+        const __mmask32 keep_m32 = (__mmask32)fd_bits57(bits, off + i);
+        _mm512_stream_si512((void *)(out + i), _mm512_maskz_mov_epi16(keep_m32, line));
+    }
+    _mm_sfence();
+    apply_half(scaled, bits, off + i, n - i, in + i, out + i, s);
 }
 
 static void stream_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const uint16_t *in = x;
-    uint16_t *out = y;
-    const __m512 s = _mm512_set1_ps((float)scale);
-    size_t i = before_line(y, sizeof *out, n);
-    apply_f16(bits, off, i, in, out, scale);
-    for (; i + 32 <= n; i += 32) {
-        _mm_prefetch((const char *)(in + i) + AHEAD, _MM_HINT_T0);
-        const __m256i v0 = scaled_f16(_mm256_loadu_si256((const __m256i *)(in + i)), s);
-        const __m256i v1 = scaled_f16(_mm256_loadu_si256((const __m256i *)(in + i + 16)), s);
-        stream_line(out + i, fd_bits57(bits, off + i), v0, v1);
-    }
-    _mm_sfence();
-    apply_f16(bits, off + i, n - i, in + i, out + i, scale);
+    stream_half(scaled_f16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
 }
 
 static void stream_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const uint16_t *in = x;
-    uint16_t *out = y;
-    const __m512 s = _mm512_set1_ps((float)scale);
-    size_t i = before_line(y, sizeof *out, n);
-    apply_bf16(bits, off, i, in, out, scale);
-    for (; i + 32 <= n; i += 32) {
-        _mm_prefetch((const char *)(in + i) + AHEAD, _MM_HINT_T0);
-        const __m256i v0 = scaled_bf16(_mm256_loadu_si256((const __m256i *)(in + i)), s);
-        const __m256i v1 = scaled_bf16(_mm256_loadu_si256((const __m256i *)(in + i + 16)), s);
-        stream_line(out + i, fd_bits57(bits, off + i), v0, v1);
-    }
-    _mm_sfence();
-    apply_bf16(bits, off + i, n - i, in + i, out + i, scale);
+    stream_half(scaled_bf16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
 }
 
 const fd_kernels fd_kernels_avx512 = {
