@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that can hold them."""
 
 from __future__ import annotations
 
@@ -45,3 +45,17 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.close(handle)
         part.unlink(missing_ok=True)
         raise
+
+
+def check_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make a folder and try to write into it: better before long work than after.
+
+    Raises
+    ------
+    OSError
+        Where that cannot be done.
+    """
+    path = Path(folder).expanduser()
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+        return path

@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 
+from .._files import check_folder
 from ._extra import extra
 
 __all__ = ["MIRRORS", "SHA256", "DataError", "Dataset", "Splits", "cache_dir", "load", "parse_idx", "split"]
@@ -253,8 +253,7 @@ def _reason(error: Exception) -> str:
 def _download(folder: Path, mirrors: Sequence[str], say: Say) -> dict[str, Path]:
     """Fetch the missing files into `folder`; a file is moved there only once its content has been checked."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        check_folder(folder)
     except OSError as error:
         # Found out before any mirror is asked, or blamed.
         raise OSError(f"the cache {folder} cannot be written: {error.strerror or error}") from None

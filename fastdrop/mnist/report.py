@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .._files import whole_file
+from .._files import check_folder, whole_file
 from ._extra import extra
 from .experiment import Result
 
@@ -29,20 +28,6 @@ INK = "#222222"
 FAINT = "#777777"
 COLUMNS = 10
 _BASE = {"font.family": "DejaVu Sans", "font.size": 9.5, "text.color": INK, "axes.edgecolor": FAINT}
-
-
-def check_folder(folder: str | os.PathLike[str]) -> Path:
-    """Make the output folder and try to write into it: better before the training than after.
-
-    Raises
-    ------
-    OSError
-        Where that cannot be done.
-    """
-    path = Path(folder).expanduser()
-    path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path):
-        return path
 
 
 def _percent(accuracy: float) -> str:
