@@ -143,7 +143,10 @@ class Storage:
 
 
 class Node:
-    """One recorded operation: where gradients go next, and how they get there."""
+    """One recorded operation: where gradients go next, and how they get there.
+
+    Whoever makes one has checked its inputs: `record` does, and `check_inplace` before `record_inplace`.
+    """
 
     __slots__ = ("__weakref__", "edges", "function", "meta", "name", "saved")
 
@@ -151,7 +154,9 @@ class Node:
         self, name: str, inputs: Sequence[Tensor], function: BackwardFunction, saved: Sequence[Storage] = ()
     ) -> None:
         self.name = name
-        self.edges: tuple[Node | Tensor | None, ...] = tuple(_edge(tensor, name) for tensor in inputs)
+        self.edges: tuple[Node | Tensor | None, ...] = tuple(
+            (tensor.node or tensor) if tensor.requires_grad else None for tensor in inputs
+        )
         self.meta = tuple((tensor.array.shape, tensor.array.dtype) for tensor in inputs)
         self.function: BackwardFunction | None = function
         self.saved: tuple[tuple[Storage, int], ...] = tuple((storage, storage.version) for storage in saved)
@@ -183,11 +188,6 @@ class Node:
         for storage, _ in self.saved:
             storage.drop_saver(self)
         self.saved = ()
-
-
-def _edge(tensor: Tensor, name: str) -> Node | Tensor | None:
-    _check_known(tensor, name)
-    return (tensor.node or tensor) if tensor.requires_grad else None
 
 
 def _check_known(tensor: Tensor, name: str) -> None:
@@ -234,7 +234,7 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
     if root.node is None:
         _accumulate(root, gradient)
         return
-    _edge(root, "backward")
+    _check_known(root, "backward")
     gradients: dict[Node, Array] = {root.node: gradient}
     for node in _topological(root.node):
         incoming = gradients.pop(node, None)

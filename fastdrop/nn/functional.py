@@ -111,7 +111,7 @@ def dropout(
         return x.mul_(1 - p) if inplace else as_tensor(x * (1 - p))
     if not training or p == 0:
         return x
-    shape = x.array.shape if noise_shape is None else noise_shape_to_mask_shape(noise_shape, x.array.shape)
+    shape = noise_shape_to_mask_shape(noise_shape, x.array.shape)
     if inplace:
         check_inplace(x, "dropout")
     mask = (fastdrop.default_generator() if generator is None else generator).mask(shape, p)
