@@ -18,19 +18,34 @@ typedef __m256i vec;
 
 static inline vec v_set1(uint64_t a) { return _mm256_set1_epi64x((long long)a); }
 static inline vec v_iota(uint64_t b) { return _mm256_add_epi64(v_set1(b), _mm256_setr_epi64x(0, 1, 2, 3)); }
+static inline vec v_load(const uint64_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline void v_store(uint64_t *p, vec a) { _mm256_storeu_si256((__m256i *)p, a); }
+static inline vec v_add(vec a, vec b) { return _mm256_add_epi64(a, b); }
 static inline vec v_mul(vec a, vec b) { return _mm256_mul_epu32(a, b); }
 static inline vec v_shr32(vec a) { return _mm256_srli_epi64(a, 32); }
+static inline vec v_xor(vec a, vec b) { return _mm256_xor_si256(a, b); }
 static inline vec v_xor3(vec a, vec b, vec c) { return _mm256_xor_si256(_mm256_xor_si256(b, c), a); }
 static inline vec v_and(vec a, vec b) { return _mm256_and_si256(a, b); }
 static inline vec v_andnot(vec a, vec b) { return _mm256_andnot_si256(a, b); }
 static inline vec v_or(vec a, vec b) { return _mm256_or_si256(a, b); }
 static inline vec v_not(vec a) { return _mm256_xor_si256(a, _mm256_set1_epi64x(-1)); }
-static inline int v_zero(vec a) { return _mm256_testz_si256(a, a); }
+static inline unsigned v_nonzero(vec a) {
+    const __m256i zero = _mm256_cmpeq_epi64(a, _mm256_setzero_si256());
+    return 15 ^ (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(zero));
+}
+static inline vec v_compress(vec a, unsigned lanes) {
+    /* For each set of lanes the 32-bit lanes they are made of, one per nibble, lowest first. */
+    static const uint32_t from[16] = {0,          0x10,       0x32,         0x3210,     0x54,       0x5410,
+                                      0x5432,     0x543210,   0x76,         0x7610,     0x7632,     0x763210,
+                                      0x7654,     0x765410,   0x765432,     0x76543210};
+    const __m256i nibble = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    return _mm256_permutevar8x32_epi32(a, _mm256_srlv_epi32(_mm256_set1_epi32((int)from[lanes]), nibble));
+}
 static inline vec v_pack(vec lo, vec hi) {
     /* Odd 32-bit lanes of lo are replaced by the even lanes of hi. */
     return _mm256_blend_epi32(lo, _mm256_shuffle_epi32(hi, 0xA0), 0xAA);
 }
-static inline void v_store(uint64_t *out, vec a, vec b) {
+static inline void v_zip(uint64_t *out, vec a, vec b) {
     /* unpack works inside 128-bit halves: lo = a0 b0 a2 b2, hi = a1 b1 a3 b3 */
     const vec lo = _mm256_unpacklo_epi64(a, b), hi = _mm256_unpackhi_epi64(a, b);
     _mm256_storeu_si256((__m256i *)out, _mm256_permute2x128_si256(lo, hi, 0x20));

@@ -18,19 +18,24 @@ typedef __m512i vec;
 
 static inline vec v_set1(uint64_t a) { return _mm512_set1_epi64((long long)a); }
 static inline vec v_iota(uint64_t b) { return _mm512_add_epi64(v_set1(b), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7)); }
+static inline vec v_load(const uint64_t *p) { return _mm512_loadu_si512(p); }
+static inline void v_store(uint64_t *p, vec a) { _mm512_storeu_si512(p, a); }
+static inline vec v_add(vec a, vec b) { return _mm512_add_epi64(a, b); }
 static inline vec v_mul(vec a, vec b) { return _mm512_mul_epu32(a, b); }
 static inline vec v_shr32(vec a) { return _mm512_srli_epi64(a, 32); }
+static inline vec v_xor(vec a, vec b) { return _mm512_xor_si512(a, b); }
 static inline vec v_xor3(vec a, vec b, vec c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
 static inline vec v_and(vec a, vec b) { return _mm512_and_si512(a, b); }
 static inline vec v_andnot(vec a, vec b) { return _mm512_andnot_si512(a, b); }
 static inline vec v_or(vec a, vec b) { return _mm512_or_si512(a, b); }
 static inline vec v_not(vec a) { return _mm512_ternarylogic_epi64(a, a, a, 0x55); }
-static inline int v_zero(vec a) { return _mm512_test_epi64_mask(a, a) == 0; }
+static inline unsigned v_nonzero(vec a) { return _mm512_test_epi64_mask(a, a); }
+static inline vec v_compress(vec a, unsigned lanes) { return _mm512_maskz_compress_epi64((__mmask8)lanes, a); }
 static inline vec v_pack(vec lo, vec hi) {
     /* Odd 32-bit lanes of lo are replaced by the even lanes of hi. */
     return _mm512_mask_shuffle_epi32(lo, 0xAAAA, hi, (_MM_PERM_ENUM)0xA0);
 }
-static inline void v_store(uint64_t *out, vec a, vec b) {
+static inline void v_zip(uint64_t *out, vec a, vec b) {
     const vec first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
               second = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
     _mm512_storeu_si512(out, _mm512_permutex2var_epi64(a, first, b));

@@ -13,19 +13,26 @@ typedef uint64x2_t vec;
 
 static inline vec v_set1(uint64_t a) { return vdupq_n_u64(a); }
 static inline vec v_iota(uint64_t b) { return vcombine_u64(vcreate_u64(b), vcreate_u64(b + 1)); }
+static inline vec v_load(const uint64_t *p) { return vld1q_u64(p); }
+static inline void v_store(uint64_t *p, vec a) { vst1q_u64(p, a); }
+static inline vec v_add(vec a, vec b) { return vaddq_u64(a, b); }
 static inline vec v_mul(vec a, vec b) { return vmull_u32(vmovn_u64(a), vmovn_u64(b)); }
 static inline vec v_shr32(vec a) { return vshrq_n_u64(a, 32); }
+static inline vec v_xor(vec a, vec b) { return veorq_u64(a, b); }
 static inline vec v_xor3(vec a, vec b, vec c) { return veorq_u64(veorq_u64(b, c), a); }
 static inline vec v_and(vec a, vec b) { return vandq_u64(a, b); }
 static inline vec v_andnot(vec a, vec b) { return vbicq_u64(b, a); }
 static inline vec v_or(vec a, vec b) { return vorrq_u64(a, b); }
 static inline vec v_not(vec a) { return veorq_u64(a, vdupq_n_u64(~(uint64_t)0)); }
-static inline int v_zero(vec a) { return vmaxvq_u32(vreinterpretq_u32_u64(a)) == 0; }
+static inline unsigned v_nonzero(vec a) {
+    return (vgetq_lane_u64(a, 0) != 0) | (unsigned)(vgetq_lane_u64(a, 1) != 0) << 1;
+}
+static inline vec v_compress(vec a, unsigned lanes) { return lanes == 2 ? vdupq_laneq_u64(a, 1) : a; }
 static inline vec v_pack(vec lo, vec hi) {
     /* Even 32-bit lanes of lo and hi, interleaved. */
     return vreinterpretq_u64_u32(vtrn1q_u32(vreinterpretq_u32_u64(lo), vreinterpretq_u32_u64(hi)));
 }
-static inline void v_store(uint64_t *out, vec a, vec b) {
+static inline void v_zip(uint64_t *out, vec a, vec b) {
     vst1q_u64(out, vzip1q_u64(a, b));
     vst1q_u64(out + 2, vzip2q_u64(a, b));
 }

@@ -9,16 +9,21 @@ typedef uint64_t vec;
 
 static inline vec v_set1(uint64_t a) { return a; }
 static inline vec v_iota(uint64_t b) { return b; }
+static inline vec v_load(const uint64_t *p) { return *p; }
+static inline void v_store(uint64_t *p, vec a) { *p = a; }
+static inline vec v_add(vec a, vec b) { return a + b; }
 static inline vec v_mul(vec a, vec b) { return (uint64_t)(uint32_t)a * (uint32_t)b; }
 static inline vec v_shr32(vec a) { return a >> 32; }
+static inline vec v_xor(vec a, vec b) { return a ^ b; }
 static inline vec v_xor3(vec a, vec b, vec c) { return a ^ b ^ c; }
 static inline vec v_and(vec a, vec b) { return a & b; }
 static inline vec v_andnot(vec a, vec b) { return ~a & b; }
 static inline vec v_or(vec a, vec b) { return a | b; }
 static inline vec v_not(vec a) { return ~a; }
-static inline int v_zero(vec a) { return a == 0; }
+static inline unsigned v_nonzero(vec a) { return a != 0; }
+static inline vec v_compress(vec a, unsigned lanes) { return (void)lanes, a; }
 static inline vec v_pack(vec lo, vec hi) { return (lo & 0xFFFFFFFFu) | hi << 32; }
-static inline void v_store(uint64_t *out, vec a, vec b) { out[0] = a, out[1] = b; }
+static inline void v_zip(uint64_t *out, vec a, vec b) { out[0] = a, out[1] = b; }
 
 #include "fd_planes.h"
 
