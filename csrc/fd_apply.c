@@ -19,7 +19,9 @@
 #define TILE_A 1024    /* along the axis where the mask runs */
 #define PACK 512       /* elements gathered at once when x or y is not contiguous */
 
-typedef struct {
+typedef struct fd_job fd_job;
+
+struct fd_job {
     const fd_kernels *kernels;
     fd_law law;
     uint64_t start;
@@ -36,7 +38,8 @@ typedef struct {
     int64_t repeat_axis; /* RUNS: the axis that reuses bits, or -1 */
     int a_axis;          /* TILES: the axis along which the mask runs */
     int64_t inner;       /* ROWS: elements inside the outer axes */
-} fd_job;
+    void (*plan)(const fd_job *j, int64_t begin, int64_t end);
+};
 
 /* ---- a run of elements, contiguous or not ---- */
 
@@ -67,11 +70,16 @@ static void run(const fd_job *j, const uint64_t *bits, size_t off, int64_t n, co
 
 /* ---- RUNS ---- */
 
-static void do_runs(void *arg, int64_t begin, int64_t end) {
-    const fd_job *j = arg;
+static void do_runs(const fd_job *j, int64_t begin, int64_t end) {
     const fd_axis row = j->axes[j->nd - 1];
     const fd_axis repeat = j->repeat_axis >= 0 ? j->axes[j->repeat_axis] : (fd_axis){1, 0, 0, 0};
-    uint64_t bits[FD_BITS_BUFFER(CHUNK)];
+    /* A chunk is applied while the next one's bits are made. Where y's lines and the chunks do not meet, the elements
+     * on a line that two chunks share wait for the second: their bits, part of a block, move in front of its own. */
+    uint64_t buffers[2][FD_BLOCK_WORDS + FD_BITS_BUFFER(CHUNK)];
+    int turn = 0;
+    int64_t held = 0;
+    fd_errand last = {.run = j->run, .item = (size_t)j->y_item, .scale = j->scale};
+    const int contiguous = row.x == j->x_item && row.y == j->y_item && repeat.n == 1;
     fd_walk walk;
     fd_walk_to(&walk, j->axes, j->outer, begin / j->chunks);
     for (int64_t c = begin % j->chunks; begin < end; begin++) {
@@ -84,20 +92,32 @@ static void do_runs(void *arg, int64_t begin, int64_t end) {
             const uint64_t first = (bit + (uint64_t)from) / FD_BLOCK_BITS;
             const size_t off = (size_t)((bit + (uint64_t)from) % FD_BLOCK_BITS);
             const size_t blocks = (off + (size_t)n + FD_BLOCK_BITS - 1) / FD_BLOCK_BITS;
-            fd_any_blocks(j->kernels, &j->law, first, blocks, bits);
+            uint64_t *bits = buffers[turn] + FD_BLOCK_WORDS;
             const char *x = j->x + walk.x + from * row.x;
             char *y = j->y + walk.y + from * row.y;
-            for (int64_t r = 0; r < repeat.n; r++, x += repeat.x, y += repeat.y)
-                run(j, bits, off, n, x, row.x, y, row.y);
+            fd_any_blocks(j->kernels, &j->law, first, blocks, bits, &last);
+            if (contiguous) {
+                if (held) memcpy(buffers[turn], buffers[!turn] + CHUNK / 64, sizeof(uint64_t) * FD_BLOCK_WORDS);
+                if (last.n) fd_advance(&last, last.n);
+                last.bits = buffers[turn], last.off = FD_BLOCK_BITS + off - (size_t)held;
+                last.x = x - held * row.x, last.y = y - held * row.y;
+                last.n = (size_t)(n + held);
+                held = to < row.n && begin + 1 < end ? (int64_t)((uintptr_t)(y + n * row.y) % 64) / row.y : 0;
+                last.n -= (size_t)held;
+                turn = !turn;
+            } else {
+                for (int64_t r = 0; r < repeat.n; r++, x += repeat.x, y += repeat.y)
+                    run(j, bits, off, n, x, row.x, y, row.y);
+            }
         }
         if (++c == j->chunks) c = 0, fd_walk_next(&walk);
     }
+    if (last.n) fd_advance(&last, last.n);
 }
 
 /* ---- CONSTANT ---- */
 
-static void do_constant(void *arg, int64_t begin, int64_t end) {
-    const fd_job *j = arg;
+static void do_constant(const fd_job *j, int64_t begin, int64_t end) {
     const fd_axis row = j->axes[j->nd - 1];
     uint64_t bits[FD_BITS_BUFFER(CHUNK)];
     fd_window window;
@@ -122,8 +142,7 @@ static void do_constant(void *arg, int64_t begin, int64_t end) {
 
 /* ---- ROWS ---- */
 
-static void do_rows(void *arg, int64_t begin, int64_t end) {
-    const fd_job *j = arg;
+static void do_rows(const fd_job *j, int64_t begin, int64_t end) {
     const fd_axis last = j->axes[j->nd - 1];
     uint64_t bits[FD_BITS_BUFFER(ROW_CHUNK) + 1];
     fd_window window;
@@ -150,8 +169,7 @@ static void transpose64(uint64_t a[64]) {
         }
 }
 
-static void do_tiles(void *arg, int64_t begin, int64_t end) {
-    const fd_job *j = arg;
+static void do_tiles(const fd_job *j, int64_t begin, int64_t end) {
     const fd_axis i_axis = j->axes[j->nd - 1], a_axis = j->axes[j->a_axis];
     const int64_t i_tiles = (i_axis.n + TILE_I - 1) / TILE_I;
     uint64_t along[TILE_I][TILE_A / 64], turned[TILE_A][FD_BITS_BUFFER(TILE_I)], square[64];
@@ -214,6 +232,17 @@ static void order_axes(fd_job *j) {
         for (int k = i; k > 0 && j->axes[k - 1].y < j->axes[k].y; k--) move_axis(j->axes, k, k - 1);
 }
 
+static void some_units(void *job, int64_t begin, int64_t end) {
+    const fd_job *j = job;
+    j->plan(j, begin, end);
+    if (j->run == j->stream && j->stream != NULL) j->kernels->fence();
+}
+
+static void in_parallel(fd_job *j, void (*plan)(const fd_job *j, int64_t begin, int64_t end), int64_t n, int64_t cost) {
+    j->plan = plan;
+    fd_parallel_for(some_units, j, n, cost);
+}
+
 static void execute(fd_job *j, const fd_view *mask) {
     for (int i = 0; i < j->nd; i++)
         if (j->axes[i].n == 0) return;
@@ -234,11 +263,11 @@ static void execute(fd_job *j, const fd_view *mask) {
         if (inner > 0 && j->axes[inner - 1].m == 0) j->repeat_axis = j->outer = inner - 1;
         j->chunks = ceil_div(last.n + FD_BLOCK_BITS - 1, CHUNK);
         const int64_t repeats = j->outer < inner ? j->axes[inner - 1].n : 1;
-        fd_parallel_for(do_runs, j, count(j->axes, j->outer) * j->chunks, ceil_div(last.n, j->chunks) * repeats);
+        in_parallel(j, do_runs, count(j->axes, j->outer) * j->chunks, ceil_div(last.n, j->chunks) * repeats);
     } else if (last.m == 0 && last.n >= LONG_ROW / 4) {
         j->outer = inner;
         j->chunks = ceil_div(last.n, CHUNK);
-        fd_parallel_for(do_constant, j, count(j->axes, j->outer) * j->chunks, ceil_div(last.n, j->chunks));
+        in_parallel(j, do_constant, count(j->axes, j->outer) * j->chunks, ceil_div(last.n, j->chunks));
     } else {
         int a = inner; /* the axis with the shortest step in the mask */
         for (int i = 0; i < inner; i++)
@@ -248,7 +277,7 @@ static void execute(fd_job *j, const fd_view *mask) {
             j->a_axis = j->outer = inner - 1;
             const int64_t na = j->axes[inner - 1].n;
             j->chunks = ceil_div(last.n, TILE_I) * ceil_div(na, TILE_A);
-            fd_parallel_for(do_tiles, j, count(j->axes, j->outer) * j->chunks, ceil_div(last.n * na, j->chunks));
+            in_parallel(j, do_tiles, count(j->axes, j->outer) * j->chunks, ceil_div(last.n * na, j->chunks));
         } else {
             j->outer = inner;
             while (j->outer > 0 && last.x == j->x_item && last.y == j->y_item) {
@@ -258,7 +287,7 @@ static void execute(fd_job *j, const fd_view *mask) {
             }
             j->inner = count(j->axes + j->outer, j->nd - j->outer);
             j->chunks = ceil_div(j->inner, ROW_CHUNK);
-            fd_parallel_for(do_rows, j, count(j->axes, j->outer) * j->chunks, ceil_div(j->inner, j->chunks));
+            in_parallel(j, do_rows, count(j->axes, j->outer) * j->chunks, ceil_div(j->inner, j->chunks));
         }
     }
 }

@@ -140,6 +140,7 @@ const fd_kernels fd_kernels_avx2 = {
     fd_bools_portable,
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},
     {NULL},
+    NULL,
 };
 
 #ifdef __clang__

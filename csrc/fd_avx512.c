@@ -153,6 +153,8 @@ static inline size_t before_line(const void *y, size_t item, size_t n) {
     return past % item || head > n ? n : head;
 }
 
+static void fence(void) { _mm_sfence(); }
+
 static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
     const float *in = x;
     float *out = y;
@@ -167,7 +169,6 @@ static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x
         _mm512_stream_ps(out + i, _mm512_maskz_mul_ps((__mmask16)m, v0, s));
         _mm512_stream_ps(out + i + 16, _mm512_maskz_mul_ps((__mmask16)(m >> 16), v1, s));
     }
-    _mm_sfence();
     apply_f32(bits, off + i, n - i, in + i, out + i, scale);
 }
 
@@ -185,7 +186,6 @@ static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x
         _mm512_stream_pd(out + i, _mm512_maskz_mul_pd((__mmask8)m, v0, s));
         _mm512_stream_pd(out + i + 8, _mm512_maskz_mul_pd((__mmask8)(m >> 8), v1, s));
     }
-    _mm_sfence();
     apply_f64(bits, off + i, n - i, in + i, out + i, scale);
 }
 
@@ -201,7 +201,6 @@ static inline void stream_half(scale_fn *scaled, const uint64_t *bits, size_t of
         const __mmask32 keep_m32 = (__mmask32)fd_bits57(bits, off + i);
         _mm512_stream_si512((void *)(out + i), _mm512_maskz_mov_epi16(keep_m32, line));
     }
-    _mm_sfence();
     apply_half(scaled, bits, off + i, n - i, in + i, out + i, s);
 }
 
@@ -219,6 +218,7 @@ const fd_kernels fd_kernels_avx512 = {
     bools,
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},
     {[FD_F32] = stream_f32, [FD_F64] = stream_f64, [FD_F16] = stream_f16, [FD_BF16] = stream_bf16},
+    fence,
 };
 
 #ifdef __clang__

@@ -16,12 +16,35 @@
 #define FD_BLOCK_WORDS (FD_BLOCK_BITS / 64)
 #define FD_BITS_BUFFER(nbits) ((nbits) / 64 + 1)
 
-/* Keep bits of blocks block .. block+nblocks-1, exactly 2*nblocks words. 0 < q < 2^32. */
-typedef void fd_blocks_fn(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *out);
-
 /* What is done to a run of n elements that lie one behind the other, with keep bits off .. off+n-1 of `bits`. y may be
  * x. Neither needs to be aligned. */
 typedef void fd_run_fn(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale);
+
+/* A run still to be done, piece by piece, by whoever has time: making bits keeps the multipliers busy and the memory
+ * idle, a run the other way round, and a core does both at once where their instructions are mixed. */
+typedef struct {
+    fd_run_fn *run;
+    const uint64_t *bits;
+    size_t off, n;
+    const char *x;
+    char *y;
+    size_t item;
+    double scale;
+} fd_errand;
+
+/* About n elements more. Pieces end where a cache line of y does, so that only the run's own ends are ragged. */
+static inline void fd_advance(fd_errand *e, size_t n) {
+    if (n < e->n)
+        n -= ((uintptr_t)e->y + n * e->item) % 64 / e->item;
+    else
+        n = e->n;
+    e->run(e->bits, e->off, n, e->x, e->y, e->scale);
+    e->off += n, e->n -= n, e->x += n * e->item, e->y += n * e->item;
+}
+
+/* Keep bits of blocks block .. block+nblocks-1, exactly 2*nblocks words, 0 < q < 2^32; and, where `meanwhile` is not NULL,
+ * some of that run or all of it. */
+typedef void fd_blocks_fn(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *out, fd_errand *meanwhile);
 
 typedef struct {
     const char *name;
@@ -29,8 +52,9 @@ typedef struct {
     fd_run_fn *bools; /* y[i] = bit, one byte each; x and scale unused */
     fd_run_fn *apply[FD_NDTYPES];
     /* The same for outputs that no cache will hold: stores go past the caches, and spare reading the lines they
-     * replace. NULL where an instruction set has none. */
+     * replace. NULL where an instruction set has none. `fence` orders them before whatever the thread stores next. */
     fd_run_fn *stream[FD_NDTYPES];
+    void (*fence)(void);
 } fd_kernels;
 
 extern const fd_kernels fd_kernels_portable;
@@ -70,13 +94,13 @@ static inline unsigned fd_plane_count(uint64_t q) {
 
 /* Keep bits of whole blocks for any q, the two extremes included. */
 static inline void fd_any_blocks(const fd_kernels *k, const fd_law *law, uint64_t block, size_t nblocks,
-                                 uint64_t *out) {
+                                 uint64_t *out, fd_errand *meanwhile) {
     if (law->q == 0 || law->q >= FD_KEEP_ALL)
         memset(out, law->q ? 0xFF : 0, nblocks * FD_BLOCK_WORDS * sizeof *out);
     else if (nblocks == 1) /* a vector of lanes for one block costs more than the block (sparse views) */
-        fd_kernels_portable.blocks(law, block, 1, out);
+        fd_kernels_portable.blocks(law, block, 1, out, NULL);
     else
-        k->blocks(law, block, nblocks, out);
+        k->blocks(law, block, nblocks, out, meanwhile);
 }
 
 /* Work on units begin .. end-1; scratch lives on the stack of whoever runs it. */

@@ -32,6 +32,8 @@ typedef struct {
     uint64_t k0[FD_PHILOX_ROUNDS], k1[FD_PHILOX_ROUNDS];
     uint64_t c0, c1, c2; /* what round 1 makes of the call and the block's high half */
     uint64_t q;
+    fd_errand *meanwhile; /* or NULL */
+    size_t piece;         /* of it, after CHAINS planes */
     plane_words planes[32 + CHAINS];
 } schedule;
 
@@ -135,6 +137,10 @@ static inline void put_pending(pending *list, vec block, vec at, vec lo, vec hi,
     for (unsigned rest = open; rest; rest &= rest - 1) list->count++;
 }
 
+static inline void meanwhile(const schedule *s) {
+    if (s->meanwhile != NULL && s->meanwhile->n) fd_advance(s->meanwhile, s->piece);
+}
+
 /* CHAINS planes from j on of LANES blocks. */
 static inline void some_planes(const schedule *s, const head *h, unsigned j, verdict *lo, verdict *hi) {
     vec a[CHAINS], b[CHAINS];
@@ -144,6 +150,7 @@ static inline void some_planes(const schedule *s, const head *h, unsigned j, ver
         decide(lo, a[i], bit);
         decide(hi, b[i], bit);
     }
+    meanwhile(s);
 }
 
 /* The planes from WIDE on for what is still undecided, LANES such blocks at a time. The list shrinks in place: what is
@@ -193,6 +200,7 @@ static inline void shallow_blocks(const schedule *s, unsigned planes, uint64_t b
             decide(&lo[i], a[i], q_bit(s, j));
             decide(&hi[i], b[i], q_bit(s, j));
         }
+        meanwhile(s);
     }
     for (unsigned i = 0; i < CHAINS; i++) v_zip(out + i * LANES * FD_BLOCK_WORDS, lo[i].kept, hi[i].kept);
 }
@@ -220,11 +228,17 @@ static void some_blocks(schedule *s, unsigned planes, uint64_t block, unsigned n
 }
 
 /* The kernel of this instruction set. */
-static void blocks(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *out) {
+static void blocks(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *out, fd_errand *errand) {
     const unsigned planes = fd_plane_count(law->q);
     const size_t group = planes <= 2 ? CHAINS * LANES : LANES;
     uint64_t tail[AT_ONCE * FD_BLOCK_WORDS];
     schedule s;
+    s.meanwhile = errand;
+    if (errand != NULL) {
+        const size_t deep = planes < WIDE ? planes : WIDE, times = planes <= 2 ? planes : (deep + CHAINS - 1) / CHAINS;
+        s.piece = errand->n / ((nblocks + group - 1) / group * times) + 1;
+        s.piece += -s.piece % 64;
+    }
     while (nblocks) {
         make_schedule(&s, law, block >> 32);
         make_planes(&s, 0, planes < WIDE ? planes + CHAINS : WIDE);

@@ -73,7 +73,7 @@ uint64_t fd_window_bits(fd_window *w, uint64_t bit, unsigned n) {
         const uint64_t need = end - first, count = need > w->ahead ? need : w->ahead;
         w->first = !w->backward ? first : end > count ? end - count : 0;
         w->end = w->first + count;
-        fd_any_blocks(w->kernels, w->law, w->first, (size_t)count, w->words);
+        fd_any_blocks(w->kernels, w->law, w->first, (size_t)count, w->words, NULL);
     }
     return fd_bits57(w->words, (size_t)(bit - w->first * FD_BLOCK_BITS));
 }
@@ -114,7 +114,7 @@ static void put_row(fd_window *window, writer *w, uint64_t start, int64_t step, 
     }
     if (w->fill == 0 && start % FD_BLOCK_BITS == 0 && n >= FD_WINDOW_BLOCKS * FD_BLOCK_BITS) {
         const int64_t blocks = n / FD_BLOCK_BITS;
-        fd_any_blocks(window->kernels, window->law, start / FD_BLOCK_BITS, (size_t)blocks, w->out);
+        fd_any_blocks(window->kernels, window->law, start / FD_BLOCK_BITS, (size_t)blocks, w->out, NULL);
         w->out += blocks * FD_BLOCK_WORDS;
         start += (uint64_t)blocks * FD_BLOCK_BITS, n -= blocks * FD_BLOCK_BITS;
     }
