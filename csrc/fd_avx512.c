@@ -44,9 +44,32 @@ static inline void v_zip(uint64_t *out, vec a, vec b) {
 
 #include "fd_planes.h"
 
-static inline __mmask16 lanes16(size_t n) { return (__mmask16)(n >= 16 ? 0xFFFF : (1u << n) - 1); }
+/* Lane masks: bits that lie in memory from byte `at` on are compared, all lanes at once, with the lane's own bit. `lane`
+ * knows where in the byte the run starts, so that no bit is ever shifted; every piece of 8 or 16 elements starts at the
+ * same bit of a byte as the run. A broadcast load and a test, where a shift and a move from an integer register to a
+ * mask register took nearly twice as long in L1. */
+static inline __m512i lanes_u32x16(size_t off) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_sllv_epi32(_mm512_set1_epi32(1), _mm512_add_epi32(lane, _mm512_set1_epi32((int)(off & 7))));
+}
 
-/* Masked stores are for the tails alone: some cores (Zen) take many times as long over one as over a plain store. */
+static inline __mmask16 keep16(const char *at, __m512i lanes) {
+    int32_t w;
+    memcpy(&w, at, sizeof w);
+    return _mm512_test_epi32_mask(lanes, _mm512_set1_epi32(w));
+}
+
+static inline __m512i lanes_u64x8(size_t off) { return _mm512_cvtepu32_epi64(_mm512_castsi512_si256(lanes_u32x16(off))); }
+
+static inline __mmask8 keep8(const char *at, __m512i lanes) {
+    int64_t w;
+    memcpy(&w, at, sizeof w);
+    return _mm512_test_epi64_mask(lanes, _mm512_set1_epi64(w));
+}
+
+/* The first n of 16 lanes. Masked stores are for the tails alone: some cores (Zen) take many times as long over one as
+ * over a plain store. */
+static inline __mmask16 first16(size_t n) { return (__mmask16)(n >= 16 ? 0xFFFF : (1u << n) - 1); }
 
 static void bools(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
     unsigned char *out = y;
@@ -58,93 +81,8 @@ static void bools(const uint64_t *bits, size_t off, size_t n, const void *x, voi
     if (here) _mm256_mask_storeu_epi8(out + i, here, _mm256_maskz_set1_epi8((__mmask32)fd_bits57(bits, off + i), 1));
 }
 
-static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const float *in = x;
-    float *out = y;
-    const __m512 s = _mm512_set1_ps((float)scale);
-    size_t i = 0;
-    for (; i + 64 <= n; i += 64) {
-        const uint64_t m = fd_bits57(bits, off + i), m2 = fd_bits57(bits, off + i + 32);
-        const __m512 v0 = _mm512_loadu_ps(in + i), v1 = _mm512_loadu_ps(in + i + 16);
-        const __m512 v2 = _mm512_loadu_ps(in + i + 32), v3 = _mm512_loadu_ps(in + i + 48);
-        _mm512_storeu_ps(out + i, _mm512_maskz_mul_ps((__mmask16)m, v0, s));
-        _mm512_storeu_ps(out + i + 16, _mm512_maskz_mul_ps((__mmask16)(m >> 16), v1, s));
-        _mm512_storeu_ps(out + i + 32, _mm512_maskz_mul_ps((__mmask16)m2, v2, s));
-        _mm512_storeu_ps(out + i + 48, _mm512_maskz_mul_ps((__mmask16)(m2 >> 16), v3, s));
-    }
-    for (; i < n; i += 16) {
-        const __mmask16 here = lanes16(n - i), keep_m16 = (__mmask16)fd_bits57(bits, off + i);
-        const __m512 v = _mm512_maskz_loadu_ps(here, in + i);
-        _mm512_mask_storeu_ps(out + i, here, _mm512_maskz_mul_ps(keep_m16, v, s));
-    }
-}
-
-static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const double *in = x;
-    double *out = y;
-    const __m512d s = _mm512_set1_pd(scale);
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) {
-        const uint64_t m = fd_bits57(bits, off + i);
-        const __m512d v0 = _mm512_loadu_pd(in + i), v1 = _mm512_loadu_pd(in + i + 8);
-        const __m512d v2 = _mm512_loadu_pd(in + i + 16), v3 = _mm512_loadu_pd(in + i + 24);
-        _mm512_storeu_pd(out + i, _mm512_maskz_mul_pd((__mmask8)m, v0, s));
-        _mm512_storeu_pd(out + i + 8, _mm512_maskz_mul_pd((__mmask8)(m >> 8), v1, s));
-        _mm512_storeu_pd(out + i + 16, _mm512_maskz_mul_pd((__mmask8)(m >> 16), v2, s));
-        _mm512_storeu_pd(out + i + 24, _mm512_maskz_mul_pd((__mmask8)(m >> 24), v3, s));
-    }
-    for (; i < n; i += 8) {
-        const __mmask8 here = (__mmask8)lanes16(n - i), keep_m8 = (__mmask8)fd_bits57(bits, off + i);
-        const __m512d v = _mm512_maskz_loadu_pd(here, in + i);
-        _mm512_mask_storeu_pd(out + i, here, _mm512_maskz_mul_pd(keep_m8, v, s));
-    }
-}
-
-/* 16 half-precision elements, widened, scaled and rounded once. */
-static inline __m256i scaled_f16(__m256i v, __m512 s) {
-    return _mm512_cvtps_ph(_mm512_mul_ps(_mm512_cvtph_ps(v), s), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-
-static inline __m256i scaled_bf16(__m256i v, __m512 s) {
-    const __m512 f = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16)), s);
-    const __m512i u = _mm512_castps_si512(f), top = _mm512_srli_epi32(u, 16);
-    const __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
-    const __m512i bias = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF));
-    const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(u, bias), 16);
-    const __mmask16 nan_m16 = _mm512_cmp_ps_mask(f, f, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan_m16, top, _mm512_set1_epi32(0x40)));
-}
-
-/* The half types differ in how 16 elements are scaled; the compiler puts the constant `scaled` inline. */
-typedef __m256i scale_fn(__m256i v, __m512 s);
-
-static inline void apply_half(scale_fn *scaled, const uint64_t *bits, size_t off, size_t n, const uint16_t *in,
-                              uint16_t *out, __m512 s) {
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) {
-        const uint64_t m = fd_bits57(bits, off + i);
-        const __m256i v0 = scaled(_mm256_loadu_si256((const __m256i *)(in + i)), s);
-        const __m256i v1 = scaled(_mm256_loadu_si256((const __m256i *)(in + i + 16)), s);
-        _mm256_storeu_si256((__m256i *)(out + i), _mm256_maskz_mov_epi16((__mmask16)m, v0));
-        _mm256_storeu_si256((__m256i *)(out + i + 16), _mm256_maskz_mov_epi16((__mmask16)(m >> 16), v1));
-    }
-    for (; i < n; i += 16) {
-        const __mmask16 here = lanes16(n - i), keep_m16 = (__mmask16)fd_bits57(bits, off + i);
-        const __m256i v = scaled(_mm256_maskz_loadu_epi16(here, in + i), s);
-        _mm256_mask_storeu_epi16(out + i, here, _mm256_maskz_mov_epi16(keep_m16, v));
-    }
-}
-
-static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    apply_half(scaled_f16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
-}
-
-static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    apply_half(scaled_bf16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
-}
-
-/* ---- streaming: whole lines of y, the ragged ends by the kernels above ---- */
-
+/* A kernel's vector is 16 elements (8 of float64): `get` loads, scales and zeroes; the compiler puts the constant
+ * arguments inline. Streaming takes whole lines of y and leaves the ragged ends to plain stores. */
 #define AHEAD 4096 /* bytes of x asked for early: a page, which is as far as the hardware looks by itself */
 
 /* Elements before y's first 64-byte line; all of them where y's elements never meet one. */
@@ -153,40 +91,127 @@ static inline size_t before_line(const void *y, size_t item, size_t n) {
     return past % item || head > n ? n : head;
 }
 
+static inline void ahead(const void *x) { _mm_prefetch((const char *)x + AHEAD, _MM_HINT_T0); }
+
 static void fence(void) { _mm_sfence(); }
 
-static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+/* ---- float32 ---- */
+
+static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
     const float *in = x;
     float *out = y;
     const __m512 s = _mm512_set1_ps((float)scale);
-    size_t i = before_line(y, sizeof *out, n);
-    apply_f32(bits, off, i, in, out, scale);
+    const __m512i lanes = lanes_u32x16(off);
+    const char *at = (const char *)bits + off / 8;
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64)
+        for (size_t k = i; k < i + 64; k += 16)
+            _mm512_storeu_ps(out + k, _mm512_maskz_mul_ps(keep16(at + k / 8, lanes), _mm512_loadu_ps(in + k), s));
+    for (; i < n; i += 16) {
+        const __mmask16 here = first16(n - i);
+        const __m512 v = _mm512_maskz_loadu_ps(here, in + i);
+        _mm512_mask_storeu_ps(out + i, here, _mm512_maskz_mul_ps(keep16(at + i / 8, lanes), v, s));
+    }
+}
+
+static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+    const size_t head = before_line(y, sizeof(float), n);
+    apply_f32(bits, off, head, x, y, scale);
+    off += head, n -= head;
+    const float *in = (const float *)x + head;
+    float *out = (float *)y + head;
+    const __m512 s = _mm512_set1_ps((float)scale);
+    const __m512i lanes = lanes_u32x16(off);
+    const char *at = (const char *)bits + off / 8;
+    size_t i = 0;
     for (; i + 32 <= n; i += 32) {
-        const uint64_t m = fd_bits57(bits, off + i);
-        _mm_prefetch((const char *)(in + i) + AHEAD, _MM_HINT_T0);
-        _mm_prefetch((const char *)(in + i + 16) + AHEAD, _MM_HINT_T0);
+        ahead(in + i), ahead(in + i + 16);
         const __m512 v0 = _mm512_loadu_ps(in + i), v1 = _mm512_loadu_ps(in + i + 16);
-        _mm512_stream_ps(out + i, _mm512_maskz_mul_ps((__mmask16)m, v0, s));
-        _mm512_stream_ps(out + i + 16, _mm512_maskz_mul_ps((__mmask16)(m >> 16), v1, s));
+        _mm512_stream_ps(out + i, _mm512_maskz_mul_ps(keep16(at + i / 8, lanes), v0, s));
+        _mm512_stream_ps(out + i + 16, _mm512_maskz_mul_ps(keep16(at + i / 8 + 2, lanes), v1, s));
     }
     apply_f32(bits, off + i, n - i, in + i, out + i, scale);
 }
 
-static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+/* ---- float64 ---- */
+
+static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
     const double *in = x;
     double *out = y;
     const __m512d s = _mm512_set1_pd(scale);
-    size_t i = before_line(y, sizeof *out, n);
-    apply_f64(bits, off, i, in, out, scale);
+    const __m512i lanes = lanes_u64x8(off);
+    const char *at = (const char *)bits + off / 8;
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        for (size_t k = i; k < i + 32; k += 8)
+            _mm512_storeu_pd(out + k, _mm512_maskz_mul_pd(keep8(at + k / 8, lanes), _mm512_loadu_pd(in + k), s));
+    for (; i < n; i += 8) {
+        const __mmask8 here = (__mmask8)first16(n - i);
+        const __m512d v = _mm512_maskz_loadu_pd(here, in + i);
+        _mm512_mask_storeu_pd(out + i, here, _mm512_maskz_mul_pd(keep8(at + i / 8, lanes), v, s));
+    }
+}
+
+static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+    const size_t head = before_line(y, sizeof(double), n);
+    apply_f64(bits, off, head, x, y, scale);
+    off += head, n -= head;
+    const double *in = (const double *)x + head;
+    double *out = (double *)y + head;
+    const __m512d s = _mm512_set1_pd(scale);
+    const __m512i lanes = lanes_u64x8(off);
+    const char *at = (const char *)bits + off / 8;
+    size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        const uint64_t m = fd_bits57(bits, off + i);
-        _mm_prefetch((const char *)(in + i) + AHEAD, _MM_HINT_T0);
-        _mm_prefetch((const char *)(in + i + 8) + AHEAD, _MM_HINT_T0);
+        ahead(in + i), ahead(in + i + 8);
         const __m512d v0 = _mm512_loadu_pd(in + i), v1 = _mm512_loadu_pd(in + i + 8);
-        _mm512_stream_pd(out + i, _mm512_maskz_mul_pd((__mmask8)m, v0, s));
-        _mm512_stream_pd(out + i + 8, _mm512_maskz_mul_pd((__mmask8)(m >> 8), v1, s));
+        _mm512_stream_pd(out + i, _mm512_maskz_mul_pd(keep8(at + i / 8, lanes), v0, s));
+        _mm512_stream_pd(out + i + 8, _mm512_maskz_mul_pd(keep8(at + i / 8 + 1, lanes), v1, s));
     }
     apply_f64(bits, off + i, n - i, in + i, out + i, scale);
+}
+
+/* ---- float16 and bfloat16: 32 elements are widened, scaled and rounded once, and zeroed as a whole ---- */
+
+typedef __m512i scale_fn(__m512i v, __m512 s);
+
+static inline __m512i scaled_f16(__m512i v, __m512 s) {
+    const __m512 f0 = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(v)), s);
+    const __m512 f1 = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(v, 1)), s);
+    const __m256i h0 = _mm512_cvtps_ph(f0, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256i h1 = _mm512_cvtps_ph(f1, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(h0), h1, 1);
+}
+
+/* To the nearest bfloat16, ties to even, in the upper half. A NaN stays as it is: it comes from a bfloat16, made quiet by
+ * the multiplication, so its lower half is 0 and nothing carries. */
+static inline __m512i rounded_bf16(__m512 f) {
+    const __m512i u = _mm512_castps_si512(f), up = _mm512_add_epi32(u, _mm512_set1_epi32(0x7FFF));
+    const __mmask16 odd_m16 = _mm512_test_epi32_mask(u, _mm512_set1_epi32(0x10000));
+    return _mm512_mask_add_epi32(up, odd_m16, up, _mm512_set1_epi32(1));
+}
+
+/* Elements are taken as they lie, two to a 32-bit lane: the odd ones are float32 but for the lower half, the even ones a
+ * shift away. No lane changes places. */
+static inline __m512i scaled_bf16(__m512i v, __m512 s) {
+    const __m512i upper = _mm512_set1_epi32((int)0xFFFF0000);
+    const __m512i even = rounded_bf16(_mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(v, 16)), s));
+    const __m512i odd = rounded_bf16(_mm512_mul_ps(_mm512_castsi512_ps(_mm512_and_si512(v, upper)), s));
+    return _mm512_mask_blend_epi16(0xAAAAAAAA, _mm512_srli_epi32(even, 16), odd);
+}
+
+static inline void apply_half(scale_fn *scaled, const uint64_t *bits, size_t off, size_t n, const uint16_t *in,
+                              uint16_t *out, __m512 s) {
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const __mmask32 keep_m32 = (__mmask32)fd_bits57(bits, off + i);
+        _mm512_storeu_si512(out + i, _mm512_maskz_mov_epi16(keep_m32, scaled(_mm512_loadu_si512(in + i), s)));
+    }
+    const __mmask32 here = (1u << (n - i)) - 1;
+    if (!here) return;
+    const __mmask32 keep_m32 = (__mmask32)fd_bits57(bits, off + i);
+    const __m512i v = scaled(_mm512_maskz_loadu_epi16(here, in + i), s);
+    _mm512_mask_storeu_epi16(out + i, here, _mm512_maskz_mov_epi16(keep_m32, v));
 }
 
 static inline void stream_half(scale_fn *scaled, const uint64_t *bits, size_t off, size_t n, const uint16_t *in,
@@ -194,18 +219,24 @@ static inline void stream_half(scale_fn *scaled, const uint64_t *bits, size_t of
     size_t i = before_line(out, sizeof *out, n);
     apply_half(scaled, bits, off, i, in, out, s);
     for (; i + 32 <= n; i += 32) {
-        _mm_prefetch((const char *)(in + i) + AHEAD, _MM_HINT_T0);
-        const __m256i v0 = scaled(_mm256_loadu_si256((const __m256i *)(in + i)), s);
-        const __m256i v1 = scaled(_mm256_loadu_si256((const __m256i *)(in + i + 16)), s);
-        const __m512i line = _mm512_inserti64x4(_mm512_castsi256_si512(v0), v1, 1);
         const __mmask32 keep_m32 = (__mmask32)fd_bits57(bits, off + i);
-        _mm512_stream_si512((void *)(out + i), _mm512_maskz_mov_epi16(keep_m32, line));
+        ahead(in + i);
+        const __m512i v = scaled(_mm512_loadu_si512(in + i), s);
+        _mm512_stream_si512((void *)(out + i), _mm512_maskz_mov_epi16(keep_m32, v));
     }
     apply_half(scaled, bits, off + i, n - i, in + i, out + i, s);
 }
 
+static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+    apply_half(scaled_f16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
+}
+
 static void stream_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
     stream_half(scaled_f16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
+}
+
+static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+    apply_half(scaled_bf16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
 }
 
 static void stream_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
