@@ -41,9 +41,9 @@ static inline vec v_compress(vec a, unsigned lanes) {
     const __m256i nibble = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
     return _mm256_permutevar8x32_epi32(a, _mm256_srlv_epi32(_mm256_set1_epi32((int)from[lanes]), nibble));
 }
-static inline vec v_pack(vec lo, vec hi) {
-    /* Odd 32-bit lanes of lo are replaced by the even lanes of hi. */
-    return _mm256_blend_epi32(lo, _mm256_shuffle_epi32(hi, 0xA0), 0xAA);
+static inline vec v_last(vec p, vec c, vec k) {
+    const __m256i low = _mm256_blend_epi32(_mm256_xor_si256(c, k), _mm256_setzero_si256(), 0xAA);
+    return _mm256_xor_si256(_mm256_shuffle_epi32(p, 0xB1), low);
 }
 static inline void v_zip(uint64_t *out, vec a, vec b) {
     /* unpack works inside 128-bit halves: lo = a0 b0 a2 b2, hi = a1 b1 a3 b3 */

@@ -31,9 +31,8 @@ static inline vec v_or(vec a, vec b) { return _mm512_or_si512(a, b); }
 static inline vec v_not(vec a) { return _mm512_ternarylogic_epi64(a, a, a, 0x55); }
 static inline unsigned v_nonzero(vec a) { return _mm512_test_epi64_mask(a, a); }
 static inline vec v_compress(vec a, unsigned lanes) { return _mm512_maskz_compress_epi64((__mmask8)lanes, a); }
-static inline vec v_pack(vec lo, vec hi) {
-    /* Odd 32-bit lanes of lo are replaced by the even lanes of hi. */
-    return _mm512_mask_shuffle_epi32(lo, 0xAAAA, hi, (_MM_PERM_ENUM)0xA0);
+static inline vec v_last(vec p, vec c, vec k) {
+    return _mm512_mask_ternarylogic_epi32(_mm512_shuffle_epi32(p, (_MM_PERM_ENUM)0xB1), 0x5555, c, k, 0x96);
 }
 static inline void v_zip(uint64_t *out, vec a, vec b) {
     const vec first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),

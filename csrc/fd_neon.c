@@ -28,9 +28,9 @@ static inline unsigned v_nonzero(vec a) {
     return (vgetq_lane_u64(a, 0) != 0) | (unsigned)(vgetq_lane_u64(a, 1) != 0) << 1;
 }
 static inline vec v_compress(vec a, unsigned lanes) { return lanes == 2 ? vdupq_laneq_u64(a, 1) : a; }
-static inline vec v_pack(vec lo, vec hi) {
-    /* Even 32-bit lanes of lo and hi, interleaved. */
-    return vreinterpretq_u64_u32(vtrn1q_u32(vreinterpretq_u32_u64(lo), vreinterpretq_u32_u64(hi)));
+static inline vec v_last(vec p, vec c, vec k) {
+    const uint64x2_t low = vshrq_n_u64(vshlq_n_u64(veorq_u64(c, k), 32), 32);
+    return veorq_u64(vreinterpretq_u64_u32(vrev64q_u32(vreinterpretq_u32_u64(p))), low);
 }
 static inline void v_zip(uint64_t *out, vec a, vec b) {
     vst1q_u64(out, vzip1q_u64(a, b));

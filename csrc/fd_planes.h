@@ -6,11 +6,11 @@
  *   v_set1(u64)  v_iota(u64 b): b, b+1, ...     v_load(const u64 *)  v_store(u64 *, a)
  *   v_mul(a, b): low 32 bits times low 32 bits     v_shr32(a)
  *   v_add(a, b)  v_xor(a, b)  v_xor3(a, b, c)  v_and(a, b)  v_andnot(a, b): ~a & b  v_or(a, b)  v_not(a)
- *   v_pack(lo, hi): low 32 bits of hi above low 32 bits of lo
+ *   v_last(p, c, k): p's halves swapped, the low 32 bits of c and k xored into the lower one: a round's end, packed
  *   v_nonzero(a): bit i says that lane i has a bit set     v_compress(a, bits): those lanes, moved to the front
  *   v_zip(u64 *out, a, b): stores a0 b0 a1 b1 ...: the law's words of LANES blocks
  *
- * Only the low half of a Philox word is ever used by v_mul and v_pack, so the halves above are left as they fall: the
+ * Only the low half of a Philox word is ever used by v_mul and v_last, so the halves above are left as they fall: the
  * product's low word needs no masking, and a round is two multiplies, two shifts and two three-way xors.
  *
  * Two things make it cheaper than blocks times planes times ten rounds:
@@ -22,7 +22,7 @@
  *   of the blocks; only those go on, moved together so that every lane works. */
 
 #define WIDE 8     /* planes for every block before the first look at what is decided; a multiple of CHAINS */
-#define AT_ONCE 64 /* blocks between two looks; a multiple of CHAINS * LANES */
+#define AT_ONCE 128 /* blocks between two looks; a multiple of CHAINS * LANES */
 
 typedef struct {
     uint64_t hi, lo; /* plane j's part of rounds 2 and 3 */
@@ -88,8 +88,8 @@ static inline void philox_chains(const schedule *s, const head *h, int head_step
         c2[i] = v_xor(own->c2_3, v_set1(w->lo));
         c3[i] = own->c3_3;
     }
-#pragma GCC unroll 10
-    for (int r = 3; r < FD_PHILOX_ROUNDS; r++) {
+#pragma GCC unroll 1
+    for (int r = 3; r < FD_PHILOX_ROUNDS - 1; r++) {
         const vec k0 = v_set1(s->k0[r]), k1 = v_set1(s->k1[r]);
 #pragma GCC unroll 8
         for (unsigned i = 0; i < CHAINS; i++) {
@@ -100,7 +100,11 @@ static inline void philox_chains(const schedule *s, const head *h, int head_step
             c3[i] = p0;
         }
     }
-    for (int i = 0; i < CHAINS; i++) a[i] = v_pack(c0[i], c1[i]), b[i] = v_pack(c2[i], c3[i]);
+    const vec k0 = v_set1(s->k0[FD_PHILOX_ROUNDS - 1]), k1 = v_set1(s->k1[FD_PHILOX_ROUNDS - 1]);
+    for (int i = 0; i < CHAINS; i++) {
+        a[i] = v_last(v_mul(c2[i], m1), c1[i], k0);
+        b[i] = v_last(v_mul(c0[i], m0), c3[i], k1);
+    }
 }
 
 typedef struct {

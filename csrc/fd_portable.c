@@ -22,7 +22,7 @@ static inline vec v_or(vec a, vec b) { return a | b; }
 static inline vec v_not(vec a) { return ~a; }
 static inline unsigned v_nonzero(vec a) { return a != 0; }
 static inline vec v_compress(vec a, unsigned lanes) { return (void)lanes, a; }
-static inline vec v_pack(vec lo, vec hi) { return (lo & 0xFFFFFFFFu) | hi << 32; }
+static inline vec v_last(vec p, vec c, vec k) { return (p >> 32 | p << 32) ^ ((c ^ k) & 0xFFFFFFFFu); }
 static inline void v_zip(uint64_t *out, vec a, vec b) { out[0] = a, out[1] = b; }
 
 #include "fd_planes.h"
