@@ -12,7 +12,7 @@
  *             contiguous. */
 #include "fd_view.h"
 
-#define CHUNK 16384 /* bits made at once by RUNS: 2 KiB, a guest in L1 */
+#define CHUNK 16384    /* bits made at once by RUNS: 2 KiB, a guest in L1 */
 #define ROW_CHUNK 2048 /* elements put together at once by ROWS */
 #define LONG_ROW 512   /* from here a row is worth a kernel call of its own */
 #define TILE_I 128     /* a tile: along the inner axis, */

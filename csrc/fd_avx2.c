@@ -35,9 +35,8 @@ static inline unsigned v_nonzero(vec a) {
 }
 static inline vec v_compress(vec a, unsigned lanes) {
     /* For each set of lanes the 32-bit lanes they are made of, one per nibble, lowest first. */
-    static const uint32_t from[16] = {0,          0x10,       0x32,         0x3210,     0x54,       0x5410,
-                                      0x5432,     0x543210,   0x76,         0x7610,     0x7632,     0x763210,
-                                      0x7654,     0x765410,   0x765432,     0x76543210};
+    static const uint32_t from[16] = {0,    0x10,   0x32,   0x3210,   0x54,   0x5410,   0x5432,   0x543210,
+                                      0x76, 0x7610, 0x7632, 0x763210, 0x7654, 0x765410, 0x765432, 0x76543210};
     const __m256i nibble = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
     return _mm256_permutevar8x32_epi32(a, _mm256_srlv_epi32(_mm256_set1_epi32((int)from[lanes]), nibble));
 }
@@ -54,7 +53,8 @@ static inline void v_zip(uint64_t *out, vec a, vec b) {
 
 #include "fd_planes.h"
 
-/* Bits 0..7 as eight 32-bit lanes of all ones or zeros; bits 0..3 as four 64-bit lanes; bits 0..7 as eight 16-bit. */
+/* Bits 0..7 as eight 32-bit lanes of all ones or zeros; bits 0..3 as four 64-bit lanes; bits 0..15 as sixteen
+ * 16-bit ones. */
 static inline __m256 keep_f32x8(uint64_t m) {
     const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)m), lane), lane));
@@ -65,9 +65,27 @@ static inline __m256d keep_f64x4(uint64_t m) {
     return _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x((long long)m), lane), lane));
 }
 
-static inline __m128i keep_u16x8(uint64_t m) {
-    const __m128i lane = _mm_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128);
-    return _mm_cmpeq_epi16(_mm_and_si128(_mm_set1_epi16((short)m), lane), lane);
+static inline __m256i keep_u16x16(uint64_t m) {
+    const __m256i lane =
+        _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, -32768);
+    return _mm256_cmpeq_epi16(_mm256_and_si256(_mm256_set1_epi16((short)m), lane), lane);
+}
+
+/* As in the AVX-512 kernels: x is asked for well ahead, and y goes out two lines at a time. */
+#define AHEAD 16384
+
+static inline void ahead(const void *x) { _mm_prefetch((const char *)x + AHEAD, _MM_HINT_T0); }
+
+static void fence(void) { _mm_sfence(); }
+
+/* ---- float32 and float64 ---- */
+
+static inline __m256 dropped_f32(uint64_t m, const float *in, __m256 s) {
+    return _mm256_and_ps(keep_f32x8(m), _mm256_mul_ps(_mm256_loadu_ps(in), s));
+}
+
+static inline __m256d dropped_f64(uint64_t m, const double *in, __m256d s) {
+    return _mm256_and_pd(keep_f64x4(m), _mm256_mul_pd(_mm256_loadu_pd(in), s));
 }
 
 static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
@@ -77,12 +95,23 @@ static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x,
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
         const uint64_t m = fd_bits57(bits, off + i);
-        for (unsigned k = 0; k < 32; k += 8) {
-            const __m256 v = _mm256_mul_ps(_mm256_loadu_ps(in + i + k), s);
-            _mm256_storeu_ps(out + i + k, _mm256_and_ps(keep_f32x8(m >> k), v));
-        }
+        for (unsigned k = 0; k < 32; k += 8) _mm256_storeu_ps(out + i + k, dropped_f32(m >> k, in + i + k, s));
     }
     scalar_f32(bits, off, i, n, x, y, (float)scale);
+}
+
+static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+    const float *in = x;
+    float *out = y;
+    const __m256 s = _mm256_set1_ps((float)scale);
+    size_t i = fd_before_line(y, sizeof *out, n);
+    apply_f32(bits, off, i, x, y, scale);
+    for (; i + 32 <= n; i += 32) {
+        const uint64_t m = fd_bits57(bits, off + i);
+        ahead(in + i), ahead(in + i + 16);
+        for (unsigned k = 0; k < 32; k += 8) _mm256_stream_ps(out + i + k, dropped_f32(m >> k, in + i + k, s));
+    }
+    apply_f32(bits, off + i, n - i, in + i, out + i, scale);
 }
 
 static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
@@ -92,46 +121,99 @@ static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x,
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
         const uint64_t m = fd_bits57(bits, off + i);
-        for (unsigned k = 0; k < 16; k += 4) {
-            const __m256d v = _mm256_mul_pd(_mm256_loadu_pd(in + i + k), s);
-            _mm256_storeu_pd(out + i + k, _mm256_and_pd(keep_f64x4(m >> k), v));
-        }
+        for (unsigned k = 0; k < 16; k += 4) _mm256_storeu_pd(out + i + k, dropped_f64(m >> k, in + i + k, s));
     }
     scalar_f64(bits, off, i, n, x, y, scale);
 }
 
-static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const uint16_t *in = x;
-    uint16_t *out = y;
-    const __m256 s = _mm256_set1_ps((float)scale);
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        const __m256 f = _mm256_mul_ps(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(in + i))), s);
-        const __m128i h = _mm256_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        _mm_storeu_si128((__m128i *)(out + i), _mm_and_si128(keep_u16x8(fd_bits57(bits, off + i)), h));
+static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+    const double *in = x;
+    double *out = y;
+    const __m256d s = _mm256_set1_pd(scale);
+    size_t i = fd_before_line(y, sizeof *out, n);
+    apply_f64(bits, off, i, x, y, scale);
+    for (; i + 16 <= n; i += 16) {
+        const uint64_t m = fd_bits57(bits, off + i);
+        ahead(in + i), ahead(in + i + 8);
+        for (unsigned k = 0; k < 16; k += 4) _mm256_stream_pd(out + i + k, dropped_f64(m >> k, in + i + k, s));
     }
+    apply_f64(bits, off + i, n - i, in + i, out + i, scale);
+}
+
+/* ---- float16 and bfloat16: 16 elements are widened, scaled and rounded once; the two differ in how ---- */
+
+typedef __m256i scale_fn(__m256i v, __m256 s);
+
+static inline __m256i scaled_f16(__m256i v, __m256 s) {
+    const __m256 f0 = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(v)), s);
+    const __m256 f1 = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(v, 1)), s);
+    const __m128i h0 = _mm256_cvtps_ph(f0, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m128i h1 = _mm256_cvtps_ph(f1, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(h0), h1, 1);
+}
+
+/* To the nearest bfloat16, ties to even, in the upper half. A NaN stays as it is: it comes from a bfloat16, made quiet by
+ * the multiplication, so its lower half is 0 and nothing carries. */
+static inline __m256i rounded_bf16(__m256 f) {
+    const __m256i u = _mm256_castps_si256(f), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    return _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+}
+
+/* Elements are taken as they lie, two to a 32-bit lane: the odd ones are float32 but for the lower half, the even ones a
+ * shift away. No lane changes places. */
+static inline __m256i scaled_bf16(__m256i v, __m256 s) {
+    const __m256i upper = _mm256_set1_epi32((int)0xFFFF0000);
+    const __m256i even = rounded_bf16(_mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(v, 16)), s));
+    const __m256i odd = rounded_bf16(_mm256_mul_ps(_mm256_castsi256_ps(_mm256_and_si256(v, upper)), s));
+    return _mm256_blend_epi16(_mm256_srli_epi32(even, 16), odd, 0xAA);
+}
+
+static inline __m256i dropped_half(scale_fn *scaled, uint64_t m, const uint16_t *in, __m256 s) {
+    return _mm256_and_si256(keep_u16x16(m), scaled(_mm256_loadu_si256((const __m256i *)in), s));
+}
+
+static inline size_t apply_half(scale_fn *scaled, const uint64_t *bits, size_t off, size_t n, const uint16_t *in,
+                                uint16_t *out, __m256 s) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        _mm256_storeu_si256((__m256i *)(out + i), dropped_half(scaled, fd_bits57(bits, off + i), in + i, s));
+    return i;
+}
+
+static inline size_t stream_half(scale_fn *scaled, const uint64_t *bits, size_t off, size_t first, size_t n,
+                                 const uint16_t *in, uint16_t *out, __m256 s) {
+    size_t i = first;
+    for (; i + 32 <= n; i += 32) {
+        const uint64_t m = fd_bits57(bits, off + i);
+        ahead(in + i);
+        _mm256_stream_si256((__m256i *)(out + i), dropped_half(scaled, m, in + i, s));
+        _mm256_stream_si256((__m256i *)(out + i + 16), dropped_half(scaled, m >> 16, in + i + 16, s));
+    }
+    return i;
+}
+
+static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+    const size_t i = apply_half(scaled_f16, bits, off, n, x, y, _mm256_set1_ps((float)scale));
     scalar_f16(bits, off, i, n, x, y, (float)scale);
 }
 
+static void stream_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+    const size_t head = fd_before_line(y, sizeof(uint16_t), n);
+    apply_f16(bits, off, head, x, y, scale);
+    const size_t i = stream_half(scaled_f16, bits, off, head, n, x, y, _mm256_set1_ps((float)scale));
+    apply_f16(bits, off + i, n - i, (const uint16_t *)x + i, (uint16_t *)y + i, scale);
+}
+
 static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const uint16_t *in = x;
-    uint16_t *out = y;
-    const __m256 s = _mm256_set1_ps((float)scale);
-    const __m256i one = _mm256_set1_epi32(1), half = _mm256_set1_epi32(0x7FFF), quiet = _mm256_set1_epi32(0x40);
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        const __m256i wide = _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(in + i))), 16);
-        const __m256 f = _mm256_mul_ps(_mm256_castsi256_ps(wide), s);
-        const __m256i u = _mm256_castps_si256(f), top = _mm256_srli_epi32(u, 16);
-        const __m256i bias = _mm256_add_epi32(_mm256_and_si256(top, one), half);
-        const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, bias), 16);
-        const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(f, f, _CMP_UNORD_Q));
-        const __m256i r = _mm256_blendv_epi8(rounded, _mm256_or_si256(top, quiet), nan);
-        /* Every lane is below 2^16, so the saturating pack keeps it; lanes 0..3 and 4..7 meet in the low half. */
-        const __m128i h = _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
-        _mm_storeu_si128((__m128i *)(out + i), _mm_and_si128(keep_u16x8(fd_bits57(bits, off + i)), h));
-    }
+    const size_t i = apply_half(scaled_bf16, bits, off, n, x, y, _mm256_set1_ps((float)scale));
     scalar_bf16(bits, off, i, n, x, y, (float)scale);
+}
+
+static void stream_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+    const size_t head = fd_before_line(y, sizeof(uint16_t), n);
+    apply_bf16(bits, off, head, x, y, scale);
+    const size_t i = stream_half(scaled_bf16, bits, off, head, n, x, y, _mm256_set1_ps((float)scale));
+    apply_bf16(bits, off + i, n - i, (const uint16_t *)x + i, (uint16_t *)y + i, scale);
 }
 
 const fd_kernels fd_kernels_avx2 = {
@@ -139,8 +221,8 @@ const fd_kernels fd_kernels_avx2 = {
     blocks,
     fd_bools_portable,
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},
-    {NULL},
-    NULL,
+    {[FD_F32] = stream_f32, [FD_F64] = stream_f64, [FD_F16] = stream_f16, [FD_BF16] = stream_bf16},
+    fence,
 };
 
 #ifdef __clang__

@@ -58,7 +58,9 @@ static inline __mmask16 keep16(const char *at, __m512i lanes) {
     return _mm512_test_epi32_mask(lanes, _mm512_set1_epi32(w));
 }
 
-static inline __m512i lanes_u64x8(size_t off) { return _mm512_cvtepu32_epi64(_mm512_castsi512_si256(lanes_u32x16(off))); }
+static inline __m512i lanes_u64x8(size_t off) {
+    return _mm512_cvtepu32_epi64(_mm512_castsi512_si256(lanes_u32x16(off)));
+}
 
 static inline __mmask8 keep8(const char *at, __m512i lanes) {
     int64_t w;
@@ -80,15 +82,9 @@ static void bools(const uint64_t *bits, size_t off, size_t n, const void *x, voi
     if (here) _mm256_mask_storeu_epi8(out + i, here, _mm256_maskz_set1_epi8((__mmask32)fd_bits57(bits, off + i), 1));
 }
 
-/* A kernel's vector is 16 elements (8 of float64): `get` loads, scales and zeroes; the compiler puts the constant
- * arguments inline. Streaming takes whole lines of y and leaves the ragged ends to plain stores. */
-#define AHEAD 4096 /* bytes of x asked for early: a page, which is as far as the hardware looks by itself */
-
-/* Elements before y's first 64-byte line; all of them where y's elements never meet one. */
-static inline size_t before_line(const void *y, size_t item, size_t n) {
-    const size_t past = (uintptr_t)y % 64, head = past ? (64 - past) / item : 0;
-    return past % item || head > n ? n : head;
-}
+/* Streaming asks for x this many bytes early, well past the page where the hardware's own prefetcher stops: what is under
+ * way must last while bits are made (bench/NOTES.md). Two lines at a time: with one or four it took 15 % longer or more. */
+#define AHEAD 16384
 
 static inline void ahead(const void *x) { _mm_prefetch((const char *)x + AHEAD, _MM_HINT_T0); }
 
@@ -114,7 +110,7 @@ static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x,
 }
 
 static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const size_t head = before_line(y, sizeof(float), n);
+    const size_t head = fd_before_line(y, sizeof(float), n);
     apply_f32(bits, off, head, x, y, scale);
     off += head, n -= head;
     const float *in = (const float *)x + head;
@@ -152,7 +148,7 @@ static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x,
 }
 
 static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const size_t head = before_line(y, sizeof(double), n);
+    const size_t head = fd_before_line(y, sizeof(double), n);
     apply_f64(bits, off, head, x, y, scale);
     off += head, n -= head;
     const double *in = (const double *)x + head;
@@ -215,7 +211,7 @@ static inline void apply_half(scale_fn *scaled, const uint64_t *bits, size_t off
 
 static inline void stream_half(scale_fn *scaled, const uint64_t *bits, size_t off, size_t n, const uint16_t *in,
                                uint16_t *out, __m512 s) {
-    size_t i = before_line(out, sizeof *out, n);
+    size_t i = fd_before_line(out, sizeof *out, n);
     apply_half(scaled, bits, off, i, in, out, s);
     for (; i + 32 <= n; i += 32) {
         const __mmask32 keep_m32 = (__mmask32)fd_bits57(bits, off + i);

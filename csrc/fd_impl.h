@@ -16,6 +16,8 @@
 #define FD_BLOCK_WORDS (FD_BLOCK_BITS / 64)
 #define FD_BITS_BUFFER(nbits) ((nbits) / 64 + 1)
 
+#define FD_LINE 64 /* bytes of a cache line */
+
 /* What is done to a run of n elements that lie one behind the other, with keep bits off .. off+n-1 of `bits`. y may be
  * x. Neither needs to be aligned. */
 typedef void fd_run_fn(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale);
@@ -35,7 +37,7 @@ typedef struct {
 /* About n elements more. Pieces end where a cache line of y does, so that only the run's own ends are ragged. */
 static inline void fd_advance(fd_errand *e, size_t n) {
     if (n < e->n)
-        n -= ((uintptr_t)e->y + n * e->item) % 64 / e->item;
+        n -= ((uintptr_t)e->y + n * e->item) % FD_LINE / e->item;
     else
         n = e->n;
     e->run(e->bits, e->off, n, e->x, e->y, e->scale);
@@ -93,14 +95,21 @@ static inline unsigned fd_plane_count(uint64_t q) {
 }
 
 /* Keep bits of whole blocks for any q, the two extremes included. */
-static inline void fd_any_blocks(const fd_kernels *k, const fd_law *law, uint64_t block, size_t nblocks,
-                                 uint64_t *out, fd_errand *meanwhile) {
+static inline void fd_any_blocks(const fd_kernels *k, const fd_law *law, uint64_t block, size_t nblocks, uint64_t *out,
+                                 fd_errand *meanwhile) {
     if (law->q == 0 || law->q >= FD_KEEP_ALL)
         memset(out, law->q ? 0xFF : 0, nblocks * FD_BLOCK_WORDS * sizeof *out);
     else if (nblocks == 1) /* a vector of lanes for one block costs more than the block (sparse views) */
         fd_kernels_portable.blocks(law, block, 1, out, NULL);
     else
         k->blocks(law, block, nblocks, out, meanwhile);
+}
+
+/* Streaming takes whole lines of y and leaves the ragged ends to plain stores: elements before y's first line, or all of
+ * them where y's elements never meet one. */
+static inline size_t fd_before_line(const void *y, size_t item, size_t n) {
+    const size_t past = (uintptr_t)y % FD_LINE, head = past ? (FD_LINE - past) / item : 0;
+    return past % item || head > n ? n : head;
 }
 
 /* Work on units begin .. end-1; scratch lives on the stack of whoever runs it. */

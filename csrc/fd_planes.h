@@ -21,7 +21,7 @@
  * - Lanes that are decided wait for nobody. After WIDE planes one element in 2^WIDE is undecided, and with it some 40 %
  *   of the blocks; only those go on, moved together so that every lane works. */
 
-#define WIDE 8     /* planes for every block before the first look at what is decided; a multiple of CHAINS */
+#define WIDE 8      /* planes for every block before the first look at what is decided; a multiple of CHAINS */
 #define AT_ONCE 128 /* blocks between two looks; a multiple of CHAINS * LANES */
 
 typedef struct {
@@ -234,6 +234,7 @@ static void some_blocks(schedule *s, unsigned planes, uint64_t block, unsigned n
 /* The kernel of this instruction set. */
 static void blocks(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *out, fd_errand *errand) {
     const unsigned planes = fd_plane_count(law->q);
+    const unsigned first = planes <= 2 ? planes : planes > WIDE ? WIDE : (planes + CHAINS - 1) / CHAINS * CHAINS;
     const size_t group = planes <= 2 ? CHAINS * LANES : LANES;
     uint64_t tail[AT_ONCE * FD_BLOCK_WORDS];
     schedule s;
@@ -245,7 +246,7 @@ static void blocks(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *
     }
     while (nblocks) {
         make_schedule(&s, law, block >> 32);
-        make_planes(&s, 0, planes < WIDE ? planes + CHAINS : WIDE);
+        make_planes(&s, 0, first);
         const uint64_t left = ((uint64_t)1 << 32) - (block & 0xFFFFFFFFu); /* blocks with the same high half */
         size_t same = nblocks < left ? nblocks : (size_t)left;
         nblocks -= same;
