@@ -72,6 +72,7 @@ extern const fd_kernels fd_kernels_neon;
 #endif
 
 /* Shared by the kernels that have no faster one of their own. */
+void fd_one_block(const fd_law *law, uint64_t block, uint64_t *out);
 void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale);
 
 /* Bytes of output above which streaming wins, for this machine. */
@@ -100,7 +101,7 @@ static inline void fd_any_blocks(const fd_kernels *k, const fd_law *law, uint64_
     if (law->q == 0 || law->q >= FD_KEEP_ALL)
         memset(out, law->q ? 0xFF : 0, nblocks * FD_BLOCK_WORDS * sizeof *out);
     else if (nblocks == 1) /* a vector of lanes for one block costs more than the block (sparse views) */
-        fd_kernels_portable.blocks(law, block, 1, out, NULL);
+        fd_one_block(law, block, out);
     else
         k->blocks(law, block, nblocks, out, meanwhile);
 }

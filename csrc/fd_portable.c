@@ -27,6 +27,30 @@ static inline void v_zip(uint64_t *out, vec a, vec b) { out[0] = a, out[1] = b; 
 
 #include "fd_planes.h"
 
+/* Words of plane j, as the block's bits. */
+static inline void one_plane(const fd_law *law, uint64_t block, uint32_t j, uint64_t bits[2]) {
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32) | j << 24, (uint32_t)law->call,
+                                 (uint32_t)(law->call >> 32)};
+    const uint32_t key[2] = {(uint32_t)law->key, (uint32_t)(law->key >> 32)};
+    uint32_t word[4];
+    fd_philox4x32(counter, key, word);
+    bits[0] = word[0] | (uint64_t)word[1] << 32, bits[1] = word[2] | (uint64_t)word[3] << 32;
+}
+
+void fd_one_block(const fd_law *law, uint64_t block, uint64_t *out) {
+    verdict lo = {~(uint64_t)0, 0}, hi = lo;
+    const uint32_t planes = fd_plane_count(law->q);
+    for (uint32_t j = 0; j < planes && (lo.undecided | hi.undecided); j += 2) {
+        uint64_t even[2], odd[2] = {0, 0}; /* two at a time: one alone is a string of waits */
+        one_plane(law, block, j, even);
+        if (j + 1 < planes) one_plane(law, block, j + 1, odd);
+        const int q_even = law->q >> (31 - j) & 1, q_odd = j + 1 < planes && (law->q >> (30 - j) & 1);
+        decide(&lo, even[0], q_even), decide(&lo, odd[0], q_odd);
+        decide(&hi, even[1], q_even), decide(&hi, odd[1], q_odd);
+    }
+    out[0] = lo.kept, out[1] = hi.kept;
+}
+
 /* Eight bits become eight bytes: the multiply puts copy k of the byte at bits 8k.., the mask keeps bit k of copy k, and
  * the addition carries any set bit to the byte's top. */
 void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
