@@ -9,7 +9,7 @@
  *   TILES     the mask leaps along the inner axis and runs along another (a transposed array): square tiles of bits are
  *             made along the mask and turned.
  *   ROWS      everything else, notably short rows: bits are put together in C order, as far as x and y are
- *             contiguous. */
+ *             contiguous. Short rows along which the mask stands still (channels last) are put together once. */
 #include "fd_view.h"
 
 #define CHUNK 16384    /* bits made at once by RUNS: 2 KiB, a guest in L1 */
@@ -37,9 +37,13 @@ struct fd_job {
     int64_t chunks;
     int64_t repeat_axis; /* RUNS: the axis that reuses bits, or -1 */
     int a_axis;          /* TILES: the axis along which the mask runs */
-    int64_t inner;       /* ROWS: elements inside the outer axes */
+    int64_t inner;       /* ROWS: elements inside the outer axes, */
+    int64_t chunk;       /* taken so many at once, */
+    int64_t period;      /* and bits and words after which the mask repeats itself there, or 0 */
     void (*plan)(const fd_job *j, int64_t begin, int64_t end);
 };
+
+static int streams(const fd_job *j) { return j->stream != NULL && j->run == j->stream; }
 
 /* ---- a run of elements, contiguous or not ---- */
 
@@ -130,8 +134,11 @@ static void do_constant(const fd_job *j, int64_t begin, int64_t end) {
         const int64_t from = c * CHUNK, n = row.n - from < CHUNK ? row.n - from : CHUNK;
         const char *x = j->x + walk.x + from * row.x;
         char *y = j->y + walk.y + from * row.y;
-        if (!keep && row.y == j->y_item) {
-            memset(y, 0, (size_t)(n * j->y_item)); /* dropped rows are not even read */
+        if (!keep && row.y == j->y_item) { /* dropped rows are not even read */
+            if (streams(j))
+                j->kernels->stream_zeros(y, (size_t)(n * j->y_item));
+            else
+                memset(y, 0, (size_t)(n * j->y_item));
         } else {
             if (filled_with != keep) memset(bits, keep ? 0xFF : 0, sizeof bits), filled_with = keep;
             run(j, bits, 0, n, x, row.x, y, row.y);
@@ -142,18 +149,33 @@ static void do_constant(const fd_job *j, int64_t begin, int64_t end) {
 
 /* ---- ROWS ---- */
 
+/* The first n bits of what is inside the outer axes. Where that repeats itself, a stretch of whole words is made and the
+ * rest copied from it. */
+static void row_bits(const fd_job *j, fd_window *window, uint64_t start, int64_t from, int64_t n, uint64_t *bits) {
+    const int64_t make = j->period && j->period < n ? j->period : n;
+    fd_view_bits(window, start, j->axes + j->outer, j->nd - j->outer, from, make, bits);
+    for (int64_t made = make; made < n; made *= 2)
+        memcpy(bits + made / 64, bits, (size_t)((n - made < made ? n - made : made) + 7) / 8);
+}
+
 static void do_rows(const fd_job *j, int64_t begin, int64_t end) {
     const fd_axis last = j->axes[j->nd - 1];
-    uint64_t bits[FD_BITS_BUFFER(ROW_CHUNK) + 1];
+    uint64_t bits[FD_BITS_BUFFER(CHUNK) + 1];
     fd_window window;
     fd_window_init(&window, j->kernels, &j->law, j->axes, j->nd);
     fd_walk walk;
     fd_walk_to(&walk, j->axes, j->outer, begin / j->chunks);
+    int fresh = 1;
     for (int64_t c = begin % j->chunks; begin < end; begin++) {
-        const int64_t from = c * ROW_CHUNK, n = j->inner - from < ROW_CHUNK ? j->inner - from : ROW_CHUNK;
-        fd_view_bits(&window, j->start + (uint64_t)walk.m, j->axes + j->outer, j->nd - j->outer, from, n, bits);
+        const int64_t from = c * j->chunk, n = j->inner - from < j->chunk ? j->inner - from : j->chunk;
+        const uint64_t start = j->start + (uint64_t)walk.m;
+        if (!j->period)
+            row_bits(j, &window, start, from, n, bits);
+        else if (fresh)
+            row_bits(j, &window, start, 0, j->chunk < j->inner ? j->chunk : j->inner, bits);
         run(j, bits, 0, n, j->x + walk.x + from * last.x, last.x, j->y + walk.y + from * last.y, last.y);
-        if (++c == j->chunks) c = 0, fd_walk_next(&walk);
+        fresh = ++c == j->chunks;
+        if (fresh) c = 0, fd_walk_next(&walk);
     }
 }
 
@@ -203,6 +225,13 @@ static void do_tiles(const fd_job *j, int64_t begin, int64_t end) {
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/* The least multiple of n bits that is a number of words. */
+static int64_t whole_words(int64_t n) {
+    int64_t bits = n;
+    while (bits % 64) bits *= 2;
+    return bits;
+}
+
 static int64_t magnitude(int64_t a) { return a < 0 ? -a : a; }
 
 /* Axis k moves to position `to`, those between shift inwards. */
@@ -235,7 +264,7 @@ static void order_axes(fd_job *j) {
 static void some_units(void *job, int64_t begin, int64_t end) {
     const fd_job *j = job;
     j->plan(j, begin, end);
-    if (j->run == j->stream && j->stream != NULL) j->kernels->fence();
+    if (streams(j)) j->kernels->fence();
 }
 
 static void in_parallel(fd_job *j, void (*plan)(const fd_job *j, int64_t begin, int64_t end), int64_t n, int64_t cost) {
@@ -284,9 +313,15 @@ static void execute(fd_job *j, const fd_view *mask) {
                 const fd_axis *o = &j->axes[j->outer - 1], *i = &j->axes[j->outer];
                 if (o->x != i->x * i->n || o->y != i->y * i->n) break;
                 j->outer--;
+                if (o->m == 0 && count(j->axes + j->outer, j->nd - j->outer) >= ROW_CHUNK) break;
             }
             j->inner = count(j->axes + j->outer, j->nd - j->outer);
-            j->chunks = ceil_div(j->inner, ROW_CHUNK);
+            j->chunk = ROW_CHUNK;
+            if (j->outer < inner && j->axes[j->outer].m == 0) {
+                const int64_t period = whole_words(j->inner / j->axes[j->outer].n);
+                if (period <= CHUNK) j->period = period, j->chunk = CHUNK / period * period;
+            }
+            j->chunks = ceil_div(j->inner, j->chunk);
             in_parallel(j, do_rows, count(j->axes, j->outer) * j->chunks, ceil_div(j->inner, j->chunks));
         }
     }

@@ -78,6 +78,15 @@ static inline void ahead(const void *x) { _mm_prefetch((const char *)x + AHEAD, 
 
 static void fence(void) { _mm_sfence(); }
 
+static void stream_zeros(void *y, size_t bytes) {
+    char *out = y;
+    size_t i = fd_before_line(y, 1, bytes);
+    memset(out, 0, i);
+    for (; i + 128 <= bytes; i += 128)
+        for (size_t k = i; k < i + 128; k += 32) _mm256_stream_si256((__m256i *)(out + k), _mm256_setzero_si256());
+    memset(out + i, 0, bytes - i);
+}
+
 /* ---- float32 and float64 ---- */
 
 static inline __m256 dropped_f32(uint64_t m, const float *in, __m256 s) {
@@ -222,6 +231,7 @@ const fd_kernels fd_kernels_avx2 = {
     fd_bools_portable,
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},
     {[FD_F32] = stream_f32, [FD_F64] = stream_f64, [FD_F16] = stream_f16, [FD_BF16] = stream_bf16},
+    stream_zeros,
     fence,
 };
 

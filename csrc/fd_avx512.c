@@ -90,6 +90,17 @@ static inline void ahead(const void *x) { _mm_prefetch((const char *)x + AHEAD, 
 
 static void fence(void) { _mm_sfence(); }
 
+static void stream_zeros(void *y, size_t bytes) {
+    char *out = y;
+    size_t i = fd_before_line(y, 1, bytes);
+    memset(out, 0, i);
+    for (; i + 128 <= bytes; i += 128) {
+        _mm512_stream_si512((void *)(out + i), _mm512_setzero_si512());
+        _mm512_stream_si512((void *)(out + i + 64), _mm512_setzero_si512());
+    }
+    memset(out + i, 0, bytes - i);
+}
+
 /* ---- float32 ---- */
 
 static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
@@ -244,6 +255,7 @@ const fd_kernels fd_kernels_avx512 = {
     bools,
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},
     {[FD_F32] = stream_f32, [FD_F64] = stream_f64, [FD_F16] = stream_f16, [FD_BF16] = stream_bf16},
+    stream_zeros,
     fence,
 };
 

@@ -123,6 +123,7 @@ const fd_kernels fd_kernels_neon = {
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},
     {NULL},
     NULL,
+    NULL,
 };
 #else
 typedef int fd_neon_is_for_arm; /* ISO C wants something in a translation unit */

@@ -88,4 +88,5 @@ const fd_kernels fd_kernels_portable = {
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},
     {NULL},
     NULL,
+    NULL,
 };
