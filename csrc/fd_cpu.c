@@ -63,13 +63,16 @@ static int64_t last_cache(void) {
 
 /* Streaming wins once input and output together no longer fit the last cache (measured: bench/NOTES.md), that is above
  * half of it for the output. Where the machine does not tell its size, 32 MiB is taken. */
+static _Atomic int64_t stream_bytes; /* 0: not asked for yet */
+
 int64_t fd_stream_bytes(void) {
-    static _Atomic int64_t bytes;
-    int64_t half = atomic_load(&bytes);
+    int64_t half = atomic_load(&stream_bytes);
     if (half == 0) {
         const int64_t cache = last_cache();
         half = (cache >= (int64_t)1 << 20 ? cache : (int64_t)32 << 20) / 2;
-        atomic_store(&bytes, half);
+        atomic_store(&stream_bytes, half);
     }
     return half;
 }
+
+void fd_set_stream_bytes(int64_t bytes) { atomic_store(&stream_bytes, bytes); }

@@ -78,6 +78,7 @@ void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x
 
 /* Bytes of output above which streaming wins, for this machine. */
 int64_t fd_stream_bytes(void);
+void fd_set_stream_bytes(int64_t bytes); /* for tests, which have no time for large outputs; 0 asks the machine again */
 
 /* The table in use. A call reads it once and passes it on, so that a change from another thread cannot split it. */
 const fd_kernels *fd_kernels_in_use(void);

@@ -88,6 +88,28 @@ static void test_bits(void) {
         }
 }
 
+/* Many blocks at once against one at a time, for every number of planes, and where the block's high half changes. */
+static void test_blocks(void) {
+    enum { MOST = 400 };
+    static const size_t counts[] = {1, 2, 7, 8, 9, 31, 33, 127, 128, 129, 130, 255, 257, MOST};
+    static const uint64_t starts[] = {0, 12345, (1ull << 32) - 200, (1ull << 56) - MOST};
+    static uint64_t got[MOST * FD_BLOCK_WORDS + 2], want[FD_BLOCK_WORDS];
+    for (unsigned planes = 1; planes <= 32; planes++)
+        for (size_t a = 0; a < sizeof starts / sizeof *starts; a++)
+            for (size_t b = 0; b < sizeof counts / sizeof *counts; b++) {
+                const uint64_t q = ((random_u64() >> 32 | 1) << (32 - planes)) & 0xFFFFFFFFu;
+                const fd_law law = {random_u64(), random_u64(), q};
+                memset(got, 0xCD, sizeof got);
+                fd_kernels_in_use()->blocks(&law, starts[a], counts[b], got, NULL);
+                for (size_t i = 0; i < counts[b]; i++) {
+                    fd_one_block(&law, starts[a] + i, want);
+                    CHECK(memcmp(want, got + i * FD_BLOCK_WORDS, sizeof want) == 0,
+                          "%u planes, block %zu of %zu from %llu", planes, i, counts[b], (unsigned long long)starts[a]);
+                }
+                CHECK(got[counts[b] * FD_BLOCK_WORDS] == 0xCDCDCDCDCDCDCDCDu, "overrun");
+            }
+}
+
 /* What a kernel should make of one element. */
 static void scale_one(fd_dtype dtype, const char *x, char *y, int kept, double scale) {
     const uint64_t all = kept ? 1 : 0;
@@ -146,6 +168,41 @@ static void test_runs(void) {
                 CHECK(bools[i] == (bits[(off + i) / 64] >> (off + i) % 64 & 1), "bools n=%zu off=%zu %zu", n, off, i);
             CHECK(bools[n] == 0xCD, "bools overrun");
         }
+}
+
+/* Runs of several chunks, each applied while the next one's bits are made, at every alignment of y's lines, with plain
+ * and with streaming stores; and channels first and last, whose bits are reused. */
+static void test_chunks(void) {
+    enum { MOST = 70000 };
+    static char x[MOST * 8], room[MOST * 8 + 192], want[MOST * 8];
+    static unsigned char kept[MOST];
+    static const double ps[] = {0.5, 0.25, 0.1, 1.0 / 32};
+    for (int trial = 0; trial < 96; trial++) {
+        const fd_dtype d = (fd_dtype)(trial % FD_NDTYPES);
+        const int64_t item = items[d], shift = random_below(trial % 5 ? 64 / item : 64) * (trial % 5 ? item : 1);
+        const int64_t channels = 1 + random_below(70), n = random_below(MOST) / channels * channels;
+        const int64_t flat[1] = {n}, one[1] = {1}, steps[1] = {item};
+        const int64_t last[2] = {n / channels, channels}, still_out[2] = {0, 1}, still_in[2] = {1, 0};
+        const int64_t steps2[2] = {channels * item, item};
+        const int64_t *m = trial / 4 % 3 == 0 ? one : trial / 4 % 3 == 1 ? still_out : still_in;
+        const fd_law law = {random_u64(), random_u64(), fd_threshold(ps[trial / 4 % 4])};
+        const fd_view mask = {law, (uint64_t)random_below(300), m == one ? 1 : 2, m == one ? flat : last, m};
+        char *y = room + 64 + shift;
+        random_values(d, x, (size_t)n);
+        memset(room, 0xCD, sizeof room);
+        fd_mask_bools(&mask, kept);
+        for (int64_t i = 0; i < n; i++) scale_one(d, x + i * item, want + i * item, kept[i], 1.25);
+        for (int64_t i = 0; i < n; i += 997) {
+            const int64_t bit = m == one ? i : m == still_out ? i % channels : i / channels;
+            CHECK(kept[i] == keep(&law, mask.start + (uint64_t)bit), "trial %d bool %lld", trial, (long long)i);
+        }
+        fd_set_stream_bytes(trial / 48 ? 1 : 0);
+        fd_mask_apply(&mask, d, 1.25, x, m == one ? steps : steps2, y, m == one ? steps : steps2);
+        fd_set_stream_bytes(0);
+        CHECK(memcmp(y, want, (size_t)(n * item)) == 0, "trial %d n=%lld values", trial, (long long)n);
+        for (int i = 1; i <= 64; i++)
+            CHECK(y[-i] == (char)0xCD && y[n * item + i - 1] == (char)0xCD, "trial %d overrun", trial);
+    }
 }
 
 /* Strides so large that a step past the end of an axis leaves int64: nothing overflows, and the bits are right. */
@@ -260,6 +317,8 @@ int main(void) {
             fd_set_num_threads(threads);
             random_state = 88172645463325252u;
             test_bits();
+            test_blocks();
+            test_chunks();
             test_runs();
             test_views();
             test_guard_pages();
