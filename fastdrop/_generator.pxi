@@ -117,7 +117,9 @@ cdef class Generator:
         cdef Mask m = Mask.__new__(Mask)
         if type(p) is not float or not 0.0 <= p <= 1.0:
             p = check_p(p)
-        if not plain_shape(shape):
+        if type(shape) is int and 0 <= shape < LIMIT:
+            shape = (shape,)
+        elif not plain_shape(shape):
             shape = check_shape(shape)
         fill(m, self._key, take(self), p, 0, shape, None)
         return m
@@ -206,3 +208,34 @@ def _generator(state):
     rng = Generator(0)
     rng.state = state
     return rng
+
+
+def apply_fresh(rng, x, p):
+    """``rng.mask(x.shape, p).apply(x)`` where everything is as most calls have it: a plain array, a plain p that drops
+    something. Else None, and no call is taken. A mask that nobody sees needs no object."""
+    cdef cnp.ndarray a, y
+    cdef fd_view view
+    cdef int64_t shape[64]
+    cdef int64_t strides[64]  # NPY_MAXDIMS
+    cdef int64_t step = 1
+    cdef int i, code
+    if type(rng) is not Generator or type(x) is not np.ndarray or type(p) is not float or not 0.0 < p <= 1.0:
+        return None
+    a = x
+    if cnp.PyArray_TYPE(a) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_FLOAT16) or not cnp.PyArray_ISNOTSWAPPED(a):
+        return None
+    code = dtype_code(a)
+    view.ndim = cnp.PyArray_NDIM(a)
+    view.shape = shape
+    view.strides = strides
+    for i in range(view.ndim - 1, -1, -1):
+        shape[i] = cnp.PyArray_DIM(a, i)
+        strides[i] = step
+        step *= shape[i] if shape[i] else 1
+    y = PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
+    view.law.key = (<Generator>rng)._key
+    view.law.call = take(rng)
+    view.law.q = fd_threshold(p)
+    view.start = 0
+    apply_view(&view, code, 1.0 / (1.0 - p) if p < 1.0 else 0.0, a, y)
+    return y

@@ -235,12 +235,7 @@ cdef class Mask:
         if not cnp.PyArray_ISNOTSWAPPED(a):
             a = a.astype(a.dtype.newbyteorder("="))
         y = out if out is not None else PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
-        cdef const void *from_ = cnp.PyArray_DATA(a)
-        cdef void *to = cnp.PyArray_DATA(y)
-        cdef const int64_t *a_strides = <const int64_t *>cnp.PyArray_STRIDES(a)
-        cdef const int64_t *y_strides = <const int64_t *>cnp.PyArray_STRIDES(y)
-        with nogil:
-            fd_mask_apply(&m.view, <fd_dtype>code, factor, from_, a_strides, to, y_strides)
+        apply_view(&m.view, code, factor, a, y)
         return y if given is None else given
 
     def __array__(self, dtype=None, copy=None):

@@ -28,6 +28,21 @@ def test_it_is_the_reference(isa, dtype):
             assert same_bits(y, reference.dropout(x, p, 0, 0, training=False, scaling=scaling))
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (5,), (33, 130), (4, 5, 6, 7), (1,) * 60 + (9,), (5000,)])
+def test_the_short_way_is_the_long_way(dtype, shape):
+    """Plain calls skip the Mask object; what they give, and what they take from the generator, is the same."""
+    x = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    swapped = x if dtype == "bfloat16" or x.dtype.name == "bfloat16" else x.astype(x.dtype.newbyteorder("S"))
+    for a in (x, x.T, x[..., ::-1] if x.ndim else x, swapped, np.asfortranarray(x)):
+        for p in (0.3, np.float64(0.3), 1.0, 1):
+            rng, other = fd.Generator(2), fd.Generator(2)
+            y, z = fd.dropout(a, p, rng=rng), other.mask(a.shape, p).apply(a)
+            assert type(y) is np.ndarray and same_bits(y, z) and y.strides == z.strides
+            assert rng.call == other.call == 1
+    fd.manual_seed(4)
+    assert same_bits(fd.dropout(x, 0.5), fd.Generator(4).mask(shape).apply(x))
+
+
 def test_nothing_to_do_gives_the_input_itself(rng, dtype):
     x = np.ones(8, dtype)
     assert fd.dropout(x, 0.0, rng=rng) is x
