@@ -113,8 +113,8 @@ def info() -> int:
 
 def mnist(args: argparse.Namespace, command: str) -> int:
     """Run the comparison and write its files."""
+    from ._extra import extra
     from .mnist import data, experiment, progress, report
-    from .mnist._extra import extra
 
     for option in ("data", "out"):
         if getattr(args, option) == "":

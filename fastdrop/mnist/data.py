@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 
+from .._extra import extra
 from .._files import check_folder
-from ._extra import extra
 
 __all__ = ["MIRRORS", "SHA256", "DataError", "Dataset", "Splits", "cache_dir", "load", "parse_idx", "split"]
 

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from ._extra import extra
+from .._extra import extra
 from .experiment import Step
 
 __all__ = ["Display", "clock"]

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from .._extra import extra
 from .._files import check_folder, whole_file
-from ._extra import extra
 from .experiment import Result
 
 __all__ = ["FILES", "check_folder", "curves", "notes", "predictions", "table", "write"]

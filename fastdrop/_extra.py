@@ -1,4 +1,4 @@
-"""Optional packages, imported at first use, so that ``import fastdrop.mnist`` needs NumPy alone."""
+"""Optional packages, imported at first use, so that ``import fastdrop.mnist`` and the like need NumPy alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 PACKAGES = {"sklearn": "scikit-learn"}
 
 
-def extra(module: str) -> Any:
+def extra(module: str, of: str = "mnist") -> Any:
     """Import an optional module, or say how to get it.
 
     Parameters
     ----------
     module : str
         Dotted name, such as ``"matplotlib.figure"``.
+    of : str
+        Who needs it: a subpackage that has an extra of its name.
 
     Returns
     -------
@@ -41,5 +43,5 @@ def extra(module: str) -> Any:
         # A package that is there but lacks a dependency of its own must not be reported as absent.
         missing = (error.name or top).partition(".")[0]
         raise ImportError(
-            f'fastdrop.mnist needs {PACKAGES.get(missing, missing)}: pip install "fastdrop[mnist]"', name=missing
+            f'fastdrop.{of} needs {PACKAGES.get(missing, missing)}: pip install "fastdrop[{of}]"', name=missing
         ) from error
