@@ -1,22 +1,22 @@
-"""The command ``fastdrop``: ``fastdrop mnist`` and ``fastdrop info``."""
+"""The command ``fastdrop``: ``fastdrop mnist``, ``fastdrop bench`` and ``fastdrop info``."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
 import os
-import platform
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-import numpy as np
-
 import fastdrop
 from fastdrop import _core
+from fastdrop._environment import environment, version
+from fastdrop._extra import extra
+from fastdrop._reporting import clock
 
 __all__ = ["main"]
 
@@ -24,12 +24,16 @@ OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 #: The optional packages: what imports them, the name they are installed by, and what they serve.
 OPTIONAL = (
-    ("rich", "rich", "fastdrop mnist"),
-    ("matplotlib", "matplotlib", "fastdrop mnist"),
+    ("rich", "rich", "fastdrop mnist and bench"),
+    ("matplotlib", "matplotlib", "fastdrop mnist and bench"),
     ("pooch", "pooch", "fastdrop mnist"),
     ("sklearn", "scikit-learn", "fastdrop mnist"),
     ("safetensors", "safetensors", "nn.save_weights"),
     ("ml_dtypes", "ml_dtypes", "bfloat16"),
+    ("numba", "numba", "fastdrop bench, to compare with"),
+    ("torch", "torch", "fastdrop bench, to compare with"),
+    ("jax", "jax", "fastdrop bench, to compare with"),
+    ("tensorflow", "tensorflow", "fastdrop bench, to compare with"),
 )
 
 MNIST_TEXT = """\
@@ -49,6 +53,24 @@ examples:
   fastdrop mnist --data ~/mnist --seed 7 --out seed-7
 """
 
+BENCH_TEXT = """\
+Time fastdrop, its peers (NumPy; Numba, PyTorch, JAX and TensorFlow where they are installed) and the
+copy of the same bytes, which is the limit, and write a report: report.md, results.json and pictures.
+
+Everybody's answer is checked before it is timed, and all take turns in one process: compare their
+ratios, since absolute times drift. Run it on a machine that does nothing else.
+"""
+
+BENCH_EXAMPLES = """\
+examples:
+  fastdrop bench                            all of it: under five minutes on two cores
+  fastdrop bench --quick                    a first look, in under 40 seconds
+  fastdrop bench --family forward --n 16Ki 64Mi
+  fastdrop bench --only fastdrop torch --out against-torch
+
+To compare two contenders more closely: python -m fastdrop.bench.command --help
+"""
+
 
 def _say(line: str) -> None:
     print(f"fastdrop: {line}", file=sys.stderr, flush=True)
@@ -59,33 +81,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def environment() -> dict[str, Any]:
-    """Describe what a run ran on: versions, instruction set, threads.
-
-    Examples
-    --------
-    >>> environment()["isa"] in fastdrop.available_isas()
-    True
-    """
-    return {
-        "fastdrop": fastdrop.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "isa": fastdrop.isa(),
-        "threads": fastdrop.get_num_threads(),
-    }
 
 
 def info() -> int:
@@ -99,6 +94,7 @@ def info() -> int:
         ("instruction set", f"{here['isa']}  (of: {', '.join(isas)})"),
         ("threads", str(here["threads"])),
         ("dtypes", _core.FLOATS),
+        ("compiled by", here["compiler"]),
     ]
     wide = max(len(name) for name, _ in lines) + 2
     for name, text in lines:
@@ -106,7 +102,7 @@ def info() -> int:
     print("optional packages")
     for module, package, purpose in OPTIONAL:
         found = importlib.util.find_spec(module) is not None
-        state = (_version(package) or "found") if found else "not installed"
+        state = (version(package) or "found") if found else "not installed"
         print(f"  {package:{wide - 2}}{state:15}for {purpose}")
     return OK
 
@@ -157,8 +153,44 @@ def mnist(args: argparse.Namespace, command: str) -> int:
     except OSError as error:
         _say(_reason(error))
         return FAILED
-    print(f"{progress.clock(result.seconds)} minutes; wrote {', '.join(str(path) for path in files)}")
+    print(f"{clock(result.seconds)} minutes; wrote {', '.join(str(path) for path in files)}")
     return OK
+
+
+def bench(args: argparse.Namespace, command: str) -> int:
+    """Run the benchmarks and write their report."""
+    from .bench import cases, machine, progress, report, sweep
+
+    try:
+        console = extra("rich.console", "bench").Console(highlight=False)
+        extra("matplotlib.figure", "bench")
+        how = sweep.plan(args.quick, args.family, [cases.parse_count(n) for n in args.n], args.only)
+        if args.out == "":
+            raise ValueError("--out has to be a folder, but got an empty string")
+        out = report.check_folder(args.out)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        _say(_reason(error))
+        return BAD_INPUT
+
+    facts: dict[str, Any] = {"command": command, "environment": environment(), "machine": machine.describe()}
+    facts["versions"] = {name: found for name in machine.PACKAGES if (found := version(name))}
+    print(report.machine_line(facts), flush=True)
+    started = time.perf_counter()
+    with progress.Display(console, how.groups) as display:
+        result = sweep.run(how, display)
+    facts["seconds"] = time.perf_counter() - started
+    facts["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    for who, why in result.skipped.items():
+        print(f"skipped: {who}: {why}")
+    for who, why in result.wrong.items():
+        _say(f"not timed, since the answer is wrong: {who}: {why}")
+    try:
+        files = report.write(result, out, facts)
+    except OSError as error:
+        _say(_reason(error))
+        return FAILED
+    print(f"{clock(facts['seconds'])} minutes; wrote {', '.join(str(path) for path in files)}")
+    return FAILED if result.wrong else OK
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,6 +221,27 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--batch-size", type=int, metavar="N", help="images per step")
     run.add_argument("--lr", type=float, metavar="X", help="Adam's learning rate")
 
+    run = commands.add_parser(
+        "bench",
+        help="time fastdrop, its peers and the copy, and write a report",
+        description=BENCH_TEXT,
+        epilog=BENCH_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("--out", metavar="DIR", default="bench-report", help="output folder (default: %(default)s)")
+    run.add_argument("--quick", action="store_true", help="fewer and smaller sizes, fewer rounds: under 40 seconds")
+    run.add_argument(
+        "--family", nargs="+", default=[], metavar="F",
+        help="only these, of: forward, forward+backward, in-place, spatial-nchw, spatial-nhwc, mask-bits, small-calls, "
+        "training-step",
+    )  # fmt: skip
+    run.add_argument("--n", nargs="+", default=[], metavar="N", help="elements of the forward pass: 256, 16Ki, 64Mi")
+    run.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME",
+        help="only these contenders beside the copies, of: fastdrop, numpy-naive, numpy-good, numba, torch, jax, "
+        "tensorflow",
+    )  # fmt: skip
+
     commands.add_parser("info", help="show version, instruction set, threads and optional packages")
     return parser
 
@@ -204,8 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0: done; 1: training diverged, or the results could not be written; 2: bad input, told in one line;
-        130: interrupted.
+        0: done; 1: training diverged, a benchmark's answer was wrong, or the results could not be written; 2: bad
+        input, told in one line; 130: interrupted.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -215,7 +268,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command == "info":
             return info()
-        return mnist(args, shlex.join(["fastdrop", *given]))
+        command = shlex.join(["fastdrop", *given])
+        return (mnist if args.command == "mnist" else bench)(args, command)
     except KeyboardInterrupt:
         _say("interrupted; no results, or not all of them, were written")
         return INTERRUPTED

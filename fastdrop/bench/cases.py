@@ -35,18 +35,23 @@ class Family(NamedTuple):
 
 
 FAMILIES = {
-    "forward": Family("forward", 2**26, "y = dropout(x), a new mask each time"),
+    "forward": Family("forward", 2**26, "`y = dropout(x)`, a new mask each time"),
     "forward+backward": Family(
         "forward + backward",
         2**24,
-        "y = dropout(x) and dx from dy under the same mask",
+        "`y = dropout(x)`, and dx from dy under the same mask",
         "the copies of x to y, dy to dx",
     ),
-    "in-place": Family("in place", 2**24, "y = dropout(y)"),
-    "spatial-nchw": Family("spatial, channels first", 2**24, "whole feature maps of (N, C, H, W)"),
-    "spatial-nhwc": Family("spatial, channels last", 2**24, "whole feature maps of (N, H, W, C)"),
-    "mask-bits": Family("mask bits", 2**24, "the keep decisions themselves", "the copy of n / 8 bytes"),
-    "small-calls": Family("small calls", 256, "one call, as a small layer makes it"),
+    "in-place": Family("in place", 2**24, "`y = dropout(y)`"),
+    "spatial-nchw": Family("spatial, channels first", 2**24, "Whole feature maps of (N, C, H, W)"),
+    "spatial-nhwc": Family("spatial, channels last", 2**24, "Whole feature maps of (N, H, W, C)"),
+    "mask-bits": Family(
+        "mask bits",
+        2**24,
+        "The keep decisions alone, packed where a contender does so",
+        "the copy of n / 8 bytes",
+    ),
+    "small-calls": Family("small calls", 256, "One call, as a small layer makes it"),
     "training-step": Family(
         "training step",
         128 * HIDDEN,

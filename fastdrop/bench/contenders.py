@@ -37,6 +37,8 @@ class Contender:
         What it can take.
     threads : {"told", "one", "own"}
         Whether it runs on as many threads as it is told, always on one, or on as many as it takes.
+    spins : bool
+        Whether threads of its own go on spinning after a call (OpenMP's do, for about 10 ms).
     """
 
     name: str
@@ -46,6 +48,7 @@ class Contender:
     module: str | None = None
     dtypes: tuple[str, ...] = DTYPES
     threads: str = "told"
+    spins: bool = False
 
     @property
     def missing(self) -> bool:
@@ -67,11 +70,11 @@ CONTENDERS = {
         Contender("stream4", "streaming copy, 4 pages", "limit", dict.fromkeys(FAMILIES, _copies.prepare_stream4)),
         Contender("numpy-naive", "NumPy, naive", "peer", _numpy.NAIVE, threads="one"),
         Contender("numpy-good", "NumPy, good", "peer", _numpy.GOOD, threads="one"),
-        Contender("numba", "Numba", "peer", _numba.PREPARE, "numba", ("float32", "float64")),
-        Contender("torch", "PyTorch", "peer", _torch.PREPARE, "torch"),
+        Contender("numba", "Numba", "peer", _numba.PREPARE, "numba", ("float32", "float64"), spins=True),
+        Contender("torch", "PyTorch", "peer", _torch.PREPARE, "torch", spins=True),
         Contender(
             "torch-plain", "PyTorch without dropout", "peer",
-            {"training-step": partial(_torch.prepare_step, dropout=False)}, "torch",
+            {"training-step": partial(_torch.prepare_step, dropout=False)}, "torch", spins=True,
         ),
         Contender("jax", "JAX", "peer", _jax.PREPARE, "jax", ("float32", "float16", "bfloat16"), "own"),
         Contender("tensorflow", "TensorFlow", "peer", _tensorflow.PREPARE, "tensorflow", threads="own"),
@@ -93,7 +96,8 @@ class Entry:
 
     def ready(self, arrays: Arrays) -> Ready:
         """Prepare it; `arrays` are those of a case that differs in threads and instruction set at most."""
-        return self.contender.prepare[self.case.family](self.case, arrays)
+        made = self.contender.prepare[self.case.family](self.case, arrays)
+        return replace(made, spins=self.contender.spins and self.case.threads > 1)
 
 
 def _reason(contender: Contender, case: Case) -> str | None:

@@ -22,12 +22,14 @@ from .cases import Arrays, Case
 from .contenders import COPIES, Entry, entry
 from .ready import Ready, check
 
-__all__ = ["Outcome", "Skipped", "Spread", "compare", "fastest", "interleave", "settings_kept", "spread"]
+__all__ = ["Outcome", "Skipped", "Spread", "Timer", "compare", "fastest", "interleave", "settings_kept", "spread"]
 
 #: A sample takes at least this long, in as many calls as that needs: the clock's grain and one interrupt vanish in it.
 SAMPLE_SECONDS = 0.005
-
-Clock = Callable[[], float]
+#: Shorter calls are made once untimed before a sample.
+WARM_BELOW = 0.1
+#: How long those are waited for whose threads spin.
+SETTLE_SECONDS = 0.02
 
 
 class Skipped(Exception):
@@ -64,35 +66,50 @@ def settings_kept() -> Iterator[None]:
         runtime.set_num_threads(threads)
 
 
-def _timed(ready: Ready, calls: int, clock: Clock) -> float:
+class Timer(NamedTuple):
+    """What the time is, and how to wait."""
+
+    clock: Callable[[], float] = time.perf_counter
+    wait: Callable[[float], None] = time.sleep
+
+
+REAL = Timer()
+
+
+def _timed(ready: Ready, calls: int, timer: Timer, warm: bool = True) -> float:
     """Seconds per call, of so many in a row, after one that brings caches and threads into the state of a row."""
     call = ready.call
     ready.enter()
     ready.refill()
-    call()
-    ready.refill()
-    begin = clock()
+    if warm:
+        call()
+        ready.refill()
+    begin = timer.clock()
     for _ in range(calls):
         call()
-    return (clock() - begin) / calls
+    seconds = timer.clock() - begin
+    if ready.spins:
+        timer.wait(SETTLE_SECONDS)
+    return seconds / calls
 
 
-def _calls(ready: Ready, seconds: float, clock: Clock) -> int:
-    """How many calls make a sample."""
+def _calls(ready: Ready, seconds: float, timer: Timer) -> tuple[int, float]:
+    """How many calls make a sample, and the seconds of one."""
     calls = 1
     while True:
-        spent = _timed(ready, calls, clock) * calls
-        if spent >= seconds:
-            return calls
-        calls = max(2 * calls, min(math.ceil(calls * seconds / max(spent, 1e-9)), 100 * calls))
+        each = _timed(ready, calls, timer)
+        if each * calls >= seconds:
+            return calls, each
+        calls = max(2 * calls, min(math.ceil(seconds / max(each, 1e-9)), 100 * calls))
 
 
 def interleave(
     contenders: Mapping[str, Ready],
     rounds: int,
     *,
+    budget: float = math.inf,
     seconds: float = SAMPLE_SECONDS,
-    clock: Clock = time.perf_counter,
+    timer: Timer = REAL,
 ) -> dict[str, list[float]]:
     """Time contenders in turns.
 
@@ -103,17 +120,22 @@ def interleave(
     ----------
     contenders : mapping of str to Ready
     rounds : int
+    budget : float
+        Seconds that all rounds may take: there are fewer where they would take longer, but at least three.
     seconds : float
         The least time of one sample.
-    clock : callable
-        What the time is.
+    timer : Timer
 
     Returns
     -------
     dict of str to list of float
         Seconds per call, one for each round.
     """
-    calls = {name: _calls(ready, seconds, clock) for name, ready in contenders.items()}
+    sizes = {name: _calls(ready, seconds, timer) for name, ready in contenders.items()}
+    # A call this long meets its own caches and threads; to run it twice would only cost time.
+    warm = {name: each < WARM_BELOW for name, (_, each) in sizes.items()}
+    cost = sum(each * (calls + warm[name]) for name, (calls, each) in sizes.items())
+    rounds = min(rounds, max(3, int(min(budget / cost, rounds))))
     times: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
     shuffle = random.Random(0).shuffle
@@ -126,7 +148,7 @@ def interleave(
             else:
                 shuffle(order)
             for name in order:
-                times[name].append(_timed(contenders[name], calls[name], clock))
+                times[name].append(_timed(contenders[name], sizes[name][0], timer, warm[name]))
     finally:
         if collecting:
             gc.enable()
@@ -190,7 +212,7 @@ def compare(
     *,
     arrays: Arrays | None = None,
     seconds: float = SAMPLE_SECONDS,
-    clock: Clock = time.perf_counter,
+    timer: Timer = REAL,
 ) -> Outcome:
     """Check two contenders, then time them in turns.
 
@@ -202,7 +224,7 @@ def compare(
     rounds : int
     arrays : Arrays, optional
         Of this case or one that differs in p, threads or instruction set; made if not given.
-    seconds, clock
+    seconds, timer
         As for `interleave`.
 
     Raises
@@ -223,8 +245,8 @@ def compare(
         arrays = Arrays(case)
     with settings_kept():
         ready = {label: found.ready(arrays) for label, found in everyone.items()}
-        for one in ready.values():
-            check(one, arrays)
-        times = interleave(ready, rounds, seconds=seconds, clock=clock)
+        for label, one in ready.items():
+            check(one, arrays, everyone[label].case)
+        times = interleave(ready, rounds, seconds=seconds, timer=timer)
     names = [fastest(times, [found.label for found in side]) for side in sides]
     return Outcome(names[0], names[1], case, times)

@@ -52,6 +52,8 @@ class Ready:
         Makes the settings (threads, instruction set), before a sample and outside its time.
     refill : callable
         Gives work in place its input back, likewise.
+    spins : bool
+        Its threads go on spinning for a while after a call, to the cost of whoever comes next.
     copies : bool
         The output is the input: a limit.
     resolution : float
@@ -64,6 +66,7 @@ class Ready:
     answer: Callable[[Any], Answer] | None = None
     enter: Callable[[], None] = nothing
     refill: Callable[[], None] = nothing
+    spins: bool = False
     copies: bool = False
     resolution: float = 0.0
     verify: Callable[[], None] | None = None
@@ -124,8 +127,16 @@ def _check_bits(answer: Answer, case: Case, resolution: float) -> None:
         raise WrongAnswer(f"packed bits differ from {mask}")
 
 
-def check(ready: Ready, arrays: Arrays) -> None:
+def check(ready: Ready, arrays: Arrays, case: Case) -> None:
     """Run a contender once and look at its answer.
+
+    Parameters
+    ----------
+    ready : Ready
+    arrays : Arrays
+        Those it was made ready with.
+    case : Case
+        What it was made ready for.
 
     Raises
     ------
@@ -134,7 +145,6 @@ def check(ready: Ready, arrays: Arrays) -> None:
         ``np.asarray(mask)`` says, to the last bit. For a peer, if the keep rate is more than 5 standard deviations off,
         or a kept element is not ``x / (1 - p)``. For a limit, if a byte differs.
     """
-    case = arrays.case
     ready.enter()
     if ready.verify is not None:
         ready.verify()

@@ -7,21 +7,10 @@ from types import TracebackType
 from typing import Any
 
 from .._extra import extra
+from .._reporting import clock
 from .experiment import Step
 
-__all__ = ["Display", "clock"]
-
-
-def clock(seconds: float) -> str:
-    """Write a time as minutes and seconds.
-
-    Examples
-    --------
-    >>> clock(59.6), clock(3725)
-    ('1:00', '62:05')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+__all__ = ["Display"]
 
 
 def _numbers(row: dict[str, float]) -> str:

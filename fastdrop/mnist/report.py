@@ -1,12 +1,7 @@
-"""What a comparison shows: the table, ``curves.png``, ``predictions.png`` and ``results.json``.
-
-Colours are Okabe and Ito's, which people with any colour vision tell apart; line styles and marks repeat what colour
-says, for print.
-"""
+"""What a comparison shows: the table, ``curves.png``, ``predictions.png`` and ``results.json``."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -16,6 +11,7 @@ import numpy as np
 
 from .._extra import extra
 from .._files import check_folder, whole_file
+from .._reporting import COLOURS, FAINT, INK, STYLE, spread_labels, write_json
 from .experiment import Result
 
 __all__ = ["FILES", "check_folder", "curves", "notes", "predictions", "table", "write"]
@@ -23,11 +19,7 @@ __all__ = ["FILES", "check_folder", "curves", "notes", "predictions", "table", "
 #: What `write` leaves in the folder.
 FILES = ("curves.png", "predictions.png", "results.json")
 
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
-INK = "#222222"
-FAINT = "#777777"
 COLUMNS = 10
-_BASE = {"font.family": "DejaVu Sans", "font.size": 9.5, "text.color": INK, "axes.edgecolor": FAINT}
 
 
 def _percent(accuracy: float) -> str:
@@ -81,32 +73,6 @@ def notes(result: Result) -> str:
     )
 
 
-def _spread(places: list[float], apart: float, low: float, high: float) -> list[float]:
-    """Move labels apart that would overprint each other, as little as can be, in their order and between two bounds.
-
-    Examples
-    --------
-    >>> _spread([2.0, 2.0, 5.0], 2.0, 0.0, 9.0)
-    [1.0, 3.0, 5.0]
-    >>> _spread([0.0, 0.0, 5.0], 2.0, 0.0, 9.0)
-    [0.0, 2.0, 5.0]
-    """
-    order = sorted(range(len(places)), key=places.__getitem__)
-    last = len(order) - 1
-    groups: list[tuple[float, int]] = []
-    for rank, index in enumerate(order):
-        # With room kept for those below and above, no group's middle can push its ends over a bound.
-        groups.append((min(max(places[index], low + apart * rank), high - apart * (last - rank)), 1))
-        while len(groups) > 1:
-            (lower, n), (upper, m) = groups[-2:]
-            if upper - lower >= apart * (n + m) / 2:
-                break
-            groups[-2:] = [((lower * n + upper * m) / (n + m), n + m)]
-    spread = [centre + apart * (i - (count - 1) / 2) for centre, count in groups for i in range(count)]
-    back = dict(zip(order, spread, strict=True))
-    return [back[index] for index in range(len(places))]
-
-
 def _finite(values: list[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
@@ -124,7 +90,7 @@ def curves(result: Result) -> Any:
     """
     matplotlib = extra("matplotlib")
     ticker = extra("matplotlib.ticker")
-    with matplotlib.rc_context(_BASE):
+    with matplotlib.rc_context(STYLE):
         figure = extra("matplotlib.figure").Figure(figsize=(11, 5.2), dpi=150, facecolor="white")
         axes = figure.subplots(1, 2)
         for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
@@ -171,7 +137,7 @@ def _panel(axis: Any, result: Result, metric: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.margins(x=0.02)
     drawn = [entry for entry in labels if math.isfinite(entry[0])]
-    spread = _spread([value for value, _, _ in drawn], (high - low) * 0.105, low, high)
+    spread = spread_labels([value for value, _, _ in drawn], (high - low) * 0.105, low, high)
     end = len(result.nets[0].history["train_loss"])
     for (value, text, colour), place in zip(drawn, spread, strict=True):
         axis.annotate(
@@ -221,7 +187,7 @@ def predictions(result: Result) -> Any:
     tile = 0.86
     left = 1.15
     pitch = (width - left - 0.1) / COLUMNS
-    with matplotlib.rc_context(_BASE):
+    with matplotlib.rc_context(STYLE):
         figure = extra("matplotlib.figure").Figure(figsize=(width, height), dpi=150, facecolor="white")
 
         def write(x: float, y: float, text: str, **style: Any) -> None:
@@ -265,17 +231,6 @@ def predictions(result: Result) -> Any:
     return figure
 
 
-def _plain(value: Any) -> Any:
-    """Turn NaN and infinities into null: JSON has no word for them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def write(result: Result, folder: str | os.PathLike[str], **more: Any) -> list[Path]:
     """Write the pictures and ``results.json``; each file appears whole or not at all.
 
@@ -292,10 +247,8 @@ def write(result: Result, folder: str | os.PathLike[str], **more: Any) -> list[P
         The files written.
     """
     path = check_folder(folder)
-    content = json.dumps(_plain({"schema": 1, **more, **result.to_dict()}), indent=1, allow_nan=False) + "\n"
     for name, figure in (("curves.png", curves), ("predictions.png", predictions)):
         with whole_file(path / name) as part:
             figure(result).savefig(part)
-    with whole_file(path / "results.json") as part:
-        part.write_text(content, encoding="utf-8")
+    write_json(path / "results.json", {"schema": 1, **more, **result.to_dict()})
     return [path / name for name in FILES]
