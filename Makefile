@@ -8,12 +8,13 @@ ARGS   ?=
 CC     ?= cc
 
 SOURCES := pyproject.toml setup.py $(wildcard csrc/*) \
-           $(shell find fastdrop -name '*.py' -o -name '*.pyx' -o -name '*.px?' -o -name '*.h')
+           $(shell find fastdrop -name '*.py' -o -name '*.pyx' -o -name '*.px?' -o -name '*.[ch]')
+C_STYLED := csrc/*.[ch] fastdrop/include/*.h fastdrop/bench/*.[ch] tests/c/*.c
 C_TEST  := $(wildcard csrc/*.c) tests/c/test_kernels.c
 C_FLAGS := -std=c11 -Wall -Wextra -Wconversion -Werror -Ifastdrop/include -Icsrc
 SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: help mnist test test-c test-neon test-sdist bench lint format clean
+.PHONY: help mnist test test-c test-neon test-sdist bench bench-pytest lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -59,18 +60,24 @@ test-sdist: | $(BIN)/python ## build the sdist, install from it in an empty envi
 	build/sdist/venv/bin/python -m pip install -q pytest setuptools Cython
 	build/sdist/venv/bin/pytest -q tests/test_capi.py tests/test_package.py
 
-bench: $(VENV)/.installed-bench ## naive NumPy against fastdrop, under pytest-benchmark
+bench: $(VENV)/.installed-bench ## time fastdrop, its peers and the copy, write a report (WITH="numba jax" for more peers)
+ifneq ($(WITH),)
+	$(BIN)/python -m pip install -q $(WITH)
+endif
+	$(BIN)/fastdrop bench $(ARGS)
+
+bench-pytest: $(VENV)/.installed-bench ## the same families under pytest-benchmark (ARGS="-k forward --benchmark-sort=mean")
 	$(BIN)/pytest bench $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, clang-format and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] fastdrop/include/*.h tests/c/*.c
+	$(BIN)/clang-format --dry-run --Werror $(C_STYLED)
 	$(BIN)/mypy fastdrop
-	$(BIN)/python -m mypy.stubtest fastdrop._core --allowlist .stubtest-allowlist
+	$(BIN)/python -m mypy.stubtest fastdrop._core fastdrop.bench._limits --allowlist .stubtest-allowlist
 
 format: $(VENV)/.installed-dev ## rewrite the sources as lint wants them
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*.[ch] fastdrop/include/*.h tests/c/*.c
+	$(BIN)/clang-format -i $(C_STYLED)
 
 clean: ## remove what was built, .venv included
-	rm -rf build dist $(VENV) *.egg-info fastdrop/*.so
+	rm -rf build dist $(VENV) *.egg-info fastdrop/*.so fastdrop/bench/*.so

@@ -42,7 +42,7 @@ __all__ = [
     "set_num_threads",
 ]
 
-_MODULES = ("functional", "mnist", "nn", "optim", "random", "reference", "runtime")
+_MODULES = ("bench", "functional", "mnist", "nn", "optim", "random", "reference", "runtime")
 # Names of the framework that PyTorch has at the top level, so that its examples run with the import changed.
 _FROM_NN = (
     "Tensor",

@@ -24,12 +24,14 @@ def test_numpy_is_the_only_requirement():
 
 def test_files_that_ship():
     folder = os.path.dirname(fd.__file__)
-    for name in ("py.typed", "_core.pxd", "_core.pyi", "include/fastdrop.h"):
+    for name in ("py.typed", "_core.pxd", "_core.pyi", "bench/_limits.pyi", "include/fastdrop.h"):
         assert os.path.exists(os.path.join(folder, name)), name
     assert fd.get_include() == os.path.join(os.path.abspath(folder), "include")
 
 
-@pytest.mark.parametrize("module", ["fastdrop", "fastdrop.nn", "fastdrop.optim", "fastdrop.mnist", "fastdrop.cli"])
+@pytest.mark.parametrize(
+    "module", ["fastdrop", "fastdrop.nn", "fastdrop.optim", "fastdrop.mnist", "fastdrop.bench.sweep", "fastdrop.cli"]
+)
 def test_import_needs_numpy_alone(module, tmp_path):
     """In a process where anything outside the standard library, NumPy and fastdrop cannot be imported."""
     code = f"""
@@ -47,7 +49,7 @@ import {module}
 
 
 def test_importing_fastdrop_does_not_load_the_framework(tmp_path):
-    code = "import sys, fastdrop; print([m for m in sys.modules if m.startswith(('fastdrop.nn', 'fastdrop.mnist'))])"
+    code = "import sys, fastdrop; print([m for m in sys.modules if m.startswith(('fastdrop.nn', 'fastdrop.mnist', 'fastdrop.bench'))])"
     out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert out.stdout.strip() == "[]", out.stderr
 

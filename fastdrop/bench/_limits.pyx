@@ -11,12 +11,22 @@ cdef extern from "copies.h":
         COPIES_STREAM4
     void copies_copy(copies_kind kind, void *y, const void *x, size_t n, int threads) nogil
     const char *copies_stores()
+    int copies_use_stores(const char *name)
     const char *copies_compiler()
 
-#: The streaming stores of this machine: "avx512", "avx2", "sse2"; or "none", and every copy is memcpy.
-STORES = copies_stores().decode()
 #: The compiler that built this package's compiled modules, and its version.
 COMPILER = copies_compiler().decode().strip()
+copies_stores()  # the first to ask finds out, and that must not be two threads at once
+
+
+def stores():
+    """The streaming stores in use: "avx512", "avx2" or "sse2"; or "none", and every copy is memcpy."""
+    return copies_stores().decode()
+
+
+def use_stores(str name not None):
+    """Use other streaming stores; whether this machine has them."""
+    return copies_use_stores(name.encode()) == 0
 
 
 cdef int copy(copies_kind kind, cnp.ndarray y, cnp.ndarray x, int threads) except -1:

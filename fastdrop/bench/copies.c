@@ -59,24 +59,43 @@ TARGET_SSE2 static inline void line_sse2(char *y, const char *x) {
 #define LINE line_sse2
 #include "copies_walk.h"
 
-typedef struct {
+static const struct {
     const char *name;
     walk_fn *walk, *walk4;
-} stores;
+} stores[] = {{"sse2", walk_sse2, walk4_sse2}, {"avx2", walk_avx2, walk4_avx2}, {"avx512", walk_avx512, walk4_avx512}};
 
-static stores usable(void) {
+static int usable(int k) {
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) return (stores){"avx512", walk_avx512, walk4_avx512};
-    if (__builtin_cpu_supports("avx2")) return (stores){"avx2", walk_avx2, walk4_avx2};
-    if (__builtin_cpu_supports("sse2")) return (stores){"sse2", walk_sse2, walk4_sse2};
-    return (stores){"none", NULL, NULL};
+    return k == 2   ? __builtin_cpu_supports("avx512f") != 0
+           : k == 1 ? __builtin_cpu_supports("avx2") != 0
+                    : __builtin_cpu_supports("sse2") != 0;
 }
 
-const char *copies_stores(void) { return usable().name; }
+static int chosen = -2; /* index into stores; -1: none, -2: not looked yet: the module looks when it is imported */
+
+static int in_use(void) {
+    if (chosen == -2) {
+        int k = 2;
+        while (k >= 0 && !usable(k)) k--;
+        chosen = k;
+    }
+    return chosen;
+}
+
+const char *copies_stores(void) { return in_use() < 0 ? "none" : stores[in_use()].name; }
+
+int copies_use_stores(const char *name) {
+    for (int k = 0; k < 3; k++)
+        if (strcmp(name, stores[k].name) == 0 && usable(k)) {
+            chosen = k;
+            return 0;
+        }
+    return -1;
+}
 
 static void copy(copies_kind kind, char *y, const char *x, size_t n) {
-    const stores s = usable();
-    if (kind == COPIES_MEMCPY || s.walk == NULL) {
+    const int k = in_use();
+    if (kind == COPIES_MEMCPY || k < 0) {
         memcpy(y, x, n);
         return;
     }
@@ -84,12 +103,17 @@ static void copy(copies_kind kind, char *y, const char *x, size_t n) {
     if (head > n) head = n;
     memcpy(y, x, head);
     const size_t lines = (n - head) & ~(LINE_BYTES - 1);
-    const size_t done = head + (kind == COPIES_STREAM ? s.walk : s.walk4)(y + head, x + head, lines);
+    const size_t done = head + (kind == COPIES_STREAM ? stores[k].walk : stores[k].walk4)(y + head, x + head, lines);
     memcpy(y + done, x + done, n - done);
     _mm_sfence();
 }
 #else
 const char *copies_stores(void) { return "none"; }
+
+int copies_use_stores(const char *name) {
+    (void)name;
+    return -1;
+}
 
 static void copy(copies_kind kind, char *y, const char *x, size_t n) {
     (void)kind;

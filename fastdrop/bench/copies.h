@@ -13,6 +13,9 @@ void copies_copy(copies_kind kind, void *y, const void *x, size_t n, int threads
 /* The streaming stores in use: "avx512", "avx2", "sse2", or "none". */
 const char *copies_stores(void);
 
+/* Use others, for tests: 0, or -1 where this machine lacks them. Not while another thread copies. */
+int copies_use_stores(const char *name);
+
 /* Who compiled this. */
 const char *copies_compiler(void);
 

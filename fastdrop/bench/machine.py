@@ -51,4 +51,4 @@ def describe() -> dict[str, Any]:
     >>> sorted(describe())
     ['caches', 'cpu', 'stores']
     """
-    return {"cpu": _cpu(), "caches": _caches(), "stores": _limits.STORES}
+    return {"cpu": _cpu(), "caches": _caches(), "stores": _limits.stores()}

@@ -116,7 +116,7 @@ def lines(points: Sequence[Point], below: str) -> Any:
             f"TensorFlow take what they like. Title: {count(_compared(points))} elements, p = {panels[0]:g}\n{below}",
             ha="left", color=FAINT, linespacing=1.4,
         )  # fmt: skip
-        figure.subplots_adjust(left=0.05, right=0.865, top=0.80, bottom=0.095, wspace=0.53)
+        figure.subplots_adjust(left=0.05, right=0.845, top=0.80, bottom=0.095, wspace=0.6)
     return figure
 
 
@@ -194,7 +194,7 @@ def bars(panels: Sequence[tuple[str, Sequence[Point]]], finding: str, below: str
                 f"the copy, one thread: {figures(floor)} ns", (floor, 1), (0, 3), xycoords=("data", "axes fraction"),
                 textcoords="offset points", fontsize=8.5, color=INK, va="bottom", ha="left",
             )  # fmt: skip
-            axis.set(xscale="log", xlim=(low, high * (high / low) ** 0.42), ylim=(tallest - 0.4, -0.6))
+            axis.set(xscale="log", xlim=(low, high * (high / low) ** 0.55), ylim=(tallest - 0.4, -0.6))
             axis.set_yticks(range(len(shown)), [p.label for p in shown])
             axis.tick_params(axis="y", length=0)
             axis.minorticks_off()

@@ -28,6 +28,10 @@ threads. Outputs are allocated before, but for PyTorch, JAX, TensorFlow and naiv
 threads": as many as it takes. Absolute times drift from run to run: compare within a column."""
 
 
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _by(points: Sequence[Point], *names: str) -> dict[tuple[Any, ...], list[Point]]:
     """Points by some of their attributes, in the order of their first."""
     found: dict[tuple[Any, ...], list[Point]] = {}
@@ -68,7 +72,7 @@ def _table(points: Sequence[Point], heads: Sequence[tuple[tuple[Any, ...], str]]
 def _sections(family: str, points: Sequence[Point]) -> Iterator[str]:
     """One table for a family, or where n varies one for each p."""
     unit = "Time of a call" if family in _CALLS else "Nanoseconds per element"
-    yield f"## {FAMILIES[family].title[0].upper()}{FAMILIES[family].title[1:]}"
+    yield f"## {_capital(FAMILIES[family].title)}"
     yield ""
     floor = "" if family == "training-step" else f" (relative to {FAMILIES[family].floor})"
     yield f"{FAMILIES[family].does}. {unit}{floor}."
@@ -155,18 +159,18 @@ def _pictures(result: Result, below: str) -> Iterator[tuple[str, Any]]:
     if forward:
         yield "forward.png", pictures.lines(forward, below)
     panels = []
-    finding = ""
+    finding = of = ""
     for family in ("forward", "forward+backward"):
         some = [p for p in result.points if (p.family, p.dtype, p.p) == (family, "float32", 0.5)]
         if not any(p.role == "peer" for p in some):
             continue
         n = max(p.n for p in some if p.role == "peer")
         shown = [p for p in some if p.n == n]
-        title = f"{FAMILIES[family].title[0].upper()}{FAMILIES[family].title[1:]}"
-        panels.append((f"{title}, {count(n)}", shown))
-        finding = f"{title}{_compared(shown)}"
+        of = FAMILIES[family].title
+        panels.append((f"{_capital(of)}, {count(n)} elements", shown))
+        finding = _compared(shown)
     if panels:
-        yield "peers.png", pictures.bars(panels, finding, f"float32, p = 0.5. {below}")
+        yield "peers.png", pictures.bars(panels, finding, f"float32, p = 0.5; title: {of}. {below}")
 
 
 def _compared(points: Sequence[Point]) -> str:
@@ -174,11 +178,11 @@ def _compared(points: Sequence[Point]) -> str:
     times = {p.name: p.nanoseconds for p in points if p.threads == 1}  # the last of fastdrop's is the widest
     names = {"torch": "PyTorch", "numpy-good": "good NumPy", "numba": "Numba"}
     if "fastdrop" not in times or not set(names) & set(times):
-        return ", and the copy of the same bytes"
+        return "Dropout, and the copy of the same bytes"
     ratios = {title: figures(times[name] / times["fastdrop"]) for name, title in names.items() if name in times}
     first, *others = ratios.items()
     told = [f"{first[0]} takes {first[1]} times fastdrop's time", *(f"{title} {ratio}" for title, ratio in others)]
-    return f" on one thread: {', '.join(told)}"
+    return f"On one thread, {', '.join(told)}"
 
 
 def write(result: Result, folder: str | os.PathLike[str], facts: dict[str, Any]) -> list[Path]:
