@@ -68,6 +68,11 @@ examples:
   fastdrop bench --family forward --n 16Ki 64Mi
   fastdrop bench --only fastdrop torch --out against-torch
 
+families: forward, forward+backward, in-place, spatial-nchw, spatial-nhwc, mask-bits, small-calls,
+  training-step
+contenders: fastdrop, fastdrop-apply, fastdrop-plain (a step without dropout), numpy-naive, numpy-good,
+  numba, torch, torch-plain, jax, tensorflow
+
 To compare two contenders more closely: python -m fastdrop.bench.command --help
 """
 
@@ -230,17 +235,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--out", metavar="DIR", default="bench-report", help="output folder (default: %(default)s)")
     run.add_argument("--quick", action="store_true", help="fewer and smaller sizes, fewer rounds: under 40 seconds")
-    run.add_argument(
-        "--family", nargs="+", default=[], metavar="F",
-        help="only these, of: forward, forward+backward, in-place, spatial-nchw, spatial-nhwc, mask-bits, small-calls, "
-        "training-step",
-    )  # fmt: skip
+    run.add_argument("--family", nargs="+", default=[], metavar="F", help="only these families")
     run.add_argument("--n", nargs="+", default=[], metavar="N", help="elements of the forward pass: 256, 16Ki, 64Mi")
-    run.add_argument(
-        "--only", nargs="+", default=[], metavar="NAME",
-        help="only these contenders beside the copies, of: fastdrop, numpy-naive, numpy-good, numba, torch, jax, "
-        "tensorflow",
-    )  # fmt: skip
+    run.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these contenders beside the copies")
 
     commands.add_parser("info", help="show version, instruction set, threads and optional packages")
     return parser

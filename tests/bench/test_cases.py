@@ -37,7 +37,7 @@ def test_counts_come_back(n: int) -> None:
         ({"threads": 257}, "threads from 1 to 256"),
         ({"p": 0.0}, "inside 0 to 1"),
         ({"p": 1.0}, "inside 0 to 1"),
-        ({"p": 1.5}, "p has to be"),
+        ({"p": 1.5}, "between 0 and 1, but got 1.5"),
         ({"family": "spatial-nchw", "n": 1000}, "power of two, but got 1000"),
         ({"family": "training-step", "n": 1000}, "multiple of 512"),
         ({"family": "training-step", "n": 1024, "dtype": "float64"}, "has to be float32"),
