@@ -22,7 +22,7 @@ def _stateful(function: Callable[..., Any], *inputs: Any) -> Callable[[], Any]:
     """Compile ``function(key, *inputs)``; the key of the next call is made inside, so that a call is one dispatch."""
     jax = _jax()
 
-    @jax.jit  # type: ignore[untyped-decorator]
+    @jax.jit
     def step(key: Any, *inputs: Any) -> tuple[Any, Any]:
         key, now = jax.random.split(key)
         return key, function(now, *inputs)

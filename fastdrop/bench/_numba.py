@@ -45,7 +45,7 @@ def _kernels(parallel: bool) -> _Kernels:
     q1, q2, q3, q4 = (k * QUARTER for k in (1, 2, 3, 4))
     compiled = numba.njit(parallel=parallel)
 
-    @numba.njit(inline="always")  # type: ignore[untyped-decorator]
+    @numba.njit(inline="always")
     def draw(counter: Any) -> Any:
         z = counter * golden
         z = (z ^ (z >> s30)) * first
@@ -53,7 +53,7 @@ def _kernels(parallel: bool) -> _Kernels:
         return z ^ (z >> s31)
 
     # Blocks are functions of their own: inside a parallel loop the compiler makes no vector code of them.
-    @numba.njit  # type: ignore[untyped-decorator]
+    @numba.njit
     def block(x: Any, y: Any, start: Any, least: Any, scale: Any, zero: Any) -> None:
         for i in range(QUARTER):
             z = draw(start + u64(i))
@@ -62,7 +62,7 @@ def _kernels(parallel: bool) -> _Kernels:
             y[i + q2] = x[i + q2] * scale if (z >> s32 & low) >= least else zero
             y[i + q3] = x[i + q3] * scale if (z >> s48) >= least else zero
 
-    @numba.njit  # type: ignore[untyped-decorator]
+    @numba.njit
     def block_in_place(y: Any, start: Any, least: Any, scale: Any, zero: Any) -> None:
         for i in range(QUARTER):
             z = draw(start + u64(i))
@@ -71,7 +71,7 @@ def _kernels(parallel: bool) -> _Kernels:
             y[i + q2] = y[i + q2] * scale if (z >> s32 & low) >= least else zero
             y[i + q3] = y[i + q3] * scale if (z >> s48) >= least else zero
 
-    @compiled  # type: ignore[untyped-decorator]
+    @compiled
     def flat(x: Any, y: Any, start: Any, least: Any, scale: Any, zero: Any) -> None:
         blocks = x.size // q4
         for b in numba.prange(blocks):
@@ -80,7 +80,7 @@ def _kernels(parallel: bool) -> _Kernels:
         for i in range(blocks * q4, x.size):
             y[i] = x[i] * scale if (draw(start + u64(i)) >> s48) >= least else zero
 
-    @compiled  # type: ignore[untyped-decorator]
+    @compiled
     def in_place(y: Any, start: Any, least: Any, scale: Any, zero: Any) -> None:
         blocks = y.size // q4
         for b in numba.prange(blocks):
@@ -88,14 +88,14 @@ def _kernels(parallel: bool) -> _Kernels:
         for i in range(blocks * q4, y.size):
             y[i] = y[i] * scale if (draw(start + u64(i)) >> s48) >= least else zero
 
-    @compiled  # type: ignore[untyped-decorator]
+    @compiled
     def rows(x: Any, y: Any, start: Any, least: Any, scale: Any, zero: Any) -> None:
         for i in numba.prange(x.shape[0]):
             factor = scale if (draw(start + u64(i)) >> s48) >= least else zero
             for j in range(x.shape[1]):
                 y[i, j] = x[i, j] * factor
 
-    @compiled  # type: ignore[untyped-decorator]
+    @compiled
     def columns(x: Any, y: Any, start: Any, least: Any, scale: Any, zero: Any) -> None:
         channels = x.shape[2]
         for i in numba.prange(x.shape[0]):

@@ -38,7 +38,7 @@ def _forward_backward(case: Case, arrays: Arrays) -> Ready:
     tf = _tensorflow()
     x, dy, rate = tf.constant(arrays.x), tf.constant(arrays.dy), _rate(case)
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function
     def both(x: Any, dy: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             tape.watch(x)
