@@ -121,8 +121,8 @@ def _bars(chosen: Sequence[Bar], rounds: int) -> int:
         print(f"[{done}/{len(chosen)}] {row[0]}: {figure}", flush=True)
         missed += cleared.passed is False
         made.add_row(*row, style={True: None, False: "red", None: "dim"}[cleared.passed])
-    console = rich_console.Console(highlight=False)
-    console.print(made, width=None if console.is_terminal else 110)
+    # A file has no width of its own, and 80 columns would break the names.
+    rich_console.Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(made)
     print(f"{missed} of {len(chosen)} missed")
     return 1 if missed else 0
 
