@@ -136,6 +136,8 @@ static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x
         _mm512_stream_ps(out + i, _mm512_maskz_mul_ps(keep16(at + i / 8, lanes), v0, s));
         _mm512_stream_ps(out + i + 16, _mm512_maskz_mul_ps(keep16(at + i / 8 + 2, lanes), v1, s));
     }
+    for (; i + 16 <= n; i += 16)
+        _mm512_stream_ps(out + i, _mm512_maskz_mul_ps(keep16(at + i / 8, lanes), _mm512_loadu_ps(in + i), s));
     apply_f32(bits, off + i, n - i, in + i, out + i, scale);
 }
 
@@ -174,6 +176,8 @@ static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x
         _mm512_stream_pd(out + i, _mm512_maskz_mul_pd(keep8(at + i / 8, lanes), v0, s));
         _mm512_stream_pd(out + i + 8, _mm512_maskz_mul_pd(keep8(at + i / 8 + 1, lanes), v1, s));
     }
+    for (; i + 8 <= n; i += 8)
+        _mm512_stream_pd(out + i, _mm512_maskz_mul_pd(keep8(at + i / 8, lanes), _mm512_loadu_pd(in + i), s));
     apply_f64(bits, off + i, n - i, in + i, out + i, scale);
 }
 

@@ -231,6 +231,17 @@ static void some_blocks(schedule *s, unsigned planes, uint64_t block, unsigned n
     finish(s, planes, &list, out);
 }
 
+/* How much of an errand of n elements to do at a time, so that it lasts until the bits are made: memory should never be
+ * idle. Two fifths of the blocks are expected back after WIDE planes, some once more. */
+static size_t piece(size_t n, size_t nblocks, unsigned planes) {
+    const size_t groups = (nblocks + LANES - 1) / LANES;
+    size_t times = (nblocks + CHAINS * LANES - 1) / (CHAINS * LANES) * planes;
+    if (planes > 2) times = groups * ((planes < WIDE ? planes : WIDE) + CHAINS - 1) / CHAINS;
+    if (planes > WIDE) times += groups * 2 / 5 + 2;
+    const size_t each = n / times + 1;
+    return each + (0 - each) % 64;
+}
+
 /* The kernel of this instruction set. */
 static void blocks(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *out, fd_errand *errand) {
     const unsigned planes = fd_plane_count(law->q);
@@ -239,11 +250,7 @@ static void blocks(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *
     uint64_t tail[AT_ONCE * FD_BLOCK_WORDS];
     schedule s;
     s.meanwhile = errand;
-    if (errand != NULL) {
-        const size_t deep = planes < WIDE ? planes : WIDE, times = planes <= 2 ? planes : (deep + CHAINS - 1) / CHAINS;
-        s.piece = errand->n / ((nblocks + group - 1) / group * times) + 1;
-        s.piece += -s.piece % 64;
-    }
+    if (errand != NULL) s.piece = piece(errand->n, nblocks, planes);
     while (nblocks) {
         make_schedule(&s, law, block >> 32);
         make_planes(&s, 0, first);
