@@ -227,6 +227,7 @@ static void stream_bf16(const uint64_t *bits, size_t off, size_t n, const void *
 
 const fd_kernels fd_kernels_avx2 = {
     "avx2",
+    1 << 17,
     blocks,
     fd_bools_portable,
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},

@@ -255,6 +255,7 @@ static void stream_bf16(const uint64_t *bits, size_t off, size_t n, const void *
 
 const fd_kernels fd_kernels_avx512 = {
     "avx512",
+    1 << 18,
     blocks,
     bools,
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},

@@ -50,6 +50,7 @@ typedef void fd_blocks_fn(const fd_law *law, uint64_t block, size_t nblocks, uin
 
 typedef struct {
     const char *name;
+    int64_t worth_waking; /* elements from which a second thread pays: 20 to 25 microseconds' work (bench/NOTES.md) */
     fd_blocks_fn *blocks;
     fd_run_fn *bools; /* y[i] = bit, one byte each; x and scale unused */
     fd_run_fn *apply[FD_NDTYPES];

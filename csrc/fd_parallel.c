@@ -13,15 +13,24 @@
 
 #include "fd_impl.h"
 
-/* A second thread must have at least this many elements to be worth waking: a wake-up costs several microseconds. */
-#define MIN_ELEMENTS_PER_THREAD 131072
 #define MAX_THREADS 256
+/* At the end of its own work a caller looks so often, some ten microseconds, whether the others are done too: they have
+ * at most a grain left, and falling asleep and waking up takes longer than that. Only a caller does so, in its own call. */
+#define WAIT_AWAKE 1000
 
 #ifdef FD_PTHREADS
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <unistd.h>
+
+static inline void relax(void) {
+#ifdef FD_X86
+    __builtin_ia32_pause();
+#elif defined(FD_NEON)
+    __asm__ volatile("yield");
+#endif
+}
 
 static int usable_cores(void) {
 #ifdef __linux__
@@ -53,8 +62,9 @@ static struct {
     pthread_mutex_t busy; /* held by the call that uses the pool */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t work, done;
-    int workers, wanted, running; /* threads alive; still to join the current call; inside it */
-    uint64_t round;               /* grows with each call, so that no worker takes the same call twice */
+    int workers, wanted; /* threads alive; still to join the current call */
+    atomic_int running;  /* inside it */
+    uint64_t round;      /* grows with each call, so that no worker takes the same call twice */
     fd_range_fn *fn;
     void *job;
     int64_t n, grain;
@@ -118,7 +128,7 @@ static void start_workers(int count) {
 
 void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
     /* n * cost is about the number of elements, which fits: they exist or are one bit each below 2^63. */
-    const int64_t useful = n * cost / MIN_ELEMENTS_PER_THREAD;
+    const int64_t useful = n * cost / (fd_kernels_in_use()->worth_waking / 2);
     int threads = useful < 2 ? 1 : fd_get_num_threads();
     if (threads > useful) threads = (int)useful;
     if (threads > n) threads = (int)n;
@@ -140,6 +150,9 @@ void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
 
     pthread_mutex_lock(&pool.lock);
     pool.wanted = 0; /* whoever has not woken by now would find nothing left */
+    pthread_mutex_unlock(&pool.lock);
+    for (int i = 0; i < WAIT_AWAKE && atomic_load(&pool.running) > 0; i++) relax();
+    pthread_mutex_lock(&pool.lock);
     while (pool.running > 0) pthread_cond_wait(&pool.done, &pool.lock);
     pthread_mutex_unlock(&pool.lock);
     pthread_mutex_unlock(&pool.busy);

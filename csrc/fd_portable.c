@@ -83,6 +83,7 @@ static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x
 
 const fd_kernels fd_kernels_portable = {
     "portable",
+    1 << 15,
     blocks,
     fd_bools_portable,
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},
