@@ -82,7 +82,7 @@ static void do_runs(const fd_job *j, int64_t begin, int64_t end) {
     uint64_t buffers[2][FD_BLOCK_WORDS + FD_BITS_BUFFER(CHUNK)];
     int turn = 0;
     int64_t held = 0;
-    fd_errand last = {.run = j->run, .item = (size_t)j->y_item, .scale = j->scale};
+    fd_errand last = {.run = j->run, .item = (size_t)j->y_item, .scale = j->scale, .warm = streams(j) ? 0 : FD_WARM};
     const int contiguous = row.x == j->x_item && row.y == j->y_item && repeat.n == 1;
     fd_walk walk;
     fd_walk_to(&walk, j->axes, j->outer, begin / j->chunks);

@@ -32,7 +32,12 @@ typedef struct {
     char *y;
     size_t item;
     double scale;
+    size_t warm; /* bytes of x to ask for before a piece; 0 where the run looks ahead by itself */
 } fd_errand;
+
+/* What a level 2 cache gives in the time of one group of planes: 8 % of a whole call in cache. Twice as much, or y's lines
+ * too, did worse. */
+#define FD_WARM 1024
 
 /* About n elements more. Pieces end where a cache line of y does, so that only the run's own ends are ragged. */
 static inline void fd_advance(fd_errand *e, size_t n) {
@@ -42,6 +47,15 @@ static inline void fd_advance(fd_errand *e, size_t n) {
         n = e->n;
     e->run(e->bits, e->off, n, e->x, e->y, e->scale);
     e->off += n, e->n -= n, e->x += n * e->item, e->y += n * e->item;
+}
+
+/* Asks for the lines of x that the next piece starts with, while there is something else to do. */
+static inline void fd_warm(const fd_errand *e) {
+#if defined(__GNUC__)
+    for (size_t k = 0; k < e->warm; k += FD_LINE) __builtin_prefetch(e->x + k);
+#else
+    (void)e;
+#endif
 }
 
 /* Keep bits of blocks block .. block+nblocks-1, exactly 2*nblocks words, 0 < q < 2^32; and, where `meanwhile` is not NULL,

@@ -141,20 +141,25 @@ static inline void put_pending(pending *list, vec block, vec at, vec lo, vec hi,
     for (unsigned rest = open; rest; rest &= rest - 1) list->count++;
 }
 
-static inline void meanwhile(const schedule *s) {
+static inline void before_planes(const schedule *s) {
+    if (s->meanwhile != NULL && s->meanwhile->n) fd_warm(s->meanwhile);
+}
+
+static inline void after_planes(const schedule *s) {
     if (s->meanwhile != NULL && s->meanwhile->n) fd_advance(s->meanwhile, s->piece);
 }
 
 /* CHAINS planes from j on of LANES blocks. */
 static inline void some_planes(const schedule *s, const head *h, unsigned j, verdict *lo, verdict *hi) {
     vec a[CHAINS], b[CHAINS];
+    before_planes(s);
     philox_chains(s, h, 0, j, 1, a, b);
     for (unsigned i = 0; i < CHAINS; i++) {
         const int bit = q_bit(s, j + i);
         decide(lo, a[i], bit);
         decide(hi, b[i], bit);
     }
-    meanwhile(s);
+    after_planes(s);
 }
 
 /* The planes from WIDE on for what is still undecided, LANES such blocks at a time. The list shrinks in place: what is
@@ -199,12 +204,13 @@ static inline void shallow_blocks(const schedule *s, unsigned planes, uint64_t b
         lo[i] = hi[i] = (verdict){ones, v_set1(0)};
     }
     for (unsigned j = 0; j < planes; j++) {
+        before_planes(s);
         philox_chains(s, h, 1, j, 0, a, b);
         for (unsigned i = 0; i < CHAINS; i++) {
             decide(&lo[i], a[i], q_bit(s, j));
             decide(&hi[i], b[i], q_bit(s, j));
         }
-        meanwhile(s);
+        after_planes(s);
     }
     for (unsigned i = 0; i < CHAINS; i++) v_zip(out + i * LANES * FD_BLOCK_WORDS, lo[i].kept, hi[i].kept);
 }
