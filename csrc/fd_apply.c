@@ -136,7 +136,7 @@ static void do_constant(const fd_job *j, int64_t begin, int64_t end) {
         char *y = j->y + walk.y + from * row.y;
         if (!keep && row.y == j->y_item) { /* dropped rows are not even read */
             if (streams(j))
-                j->kernels->stream_zeros(y, (size_t)(n * j->y_item));
+                j->kernels->stream_zeros(x, y, (size_t)(n * j->y_item));
             else
                 memset(y, 0, (size_t)(n * j->y_item));
         } else {

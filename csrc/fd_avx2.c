@@ -78,12 +78,15 @@ static inline void ahead(const void *x) { _mm_prefetch((const char *)x + AHEAD, 
 
 static void fence(void) { _mm_sfence(); }
 
-static void stream_zeros(void *y, size_t bytes) {
+static void stream_zeros(const void *x, void *y, size_t bytes) {
+    const char *in = x;
     char *out = y;
     size_t i = fd_before_line(y, 1, bytes);
     memset(out, 0, i);
-    for (; i + 128 <= bytes; i += 128)
+    for (; i + 128 <= bytes; i += 128) {
+        ahead(in + i), ahead(in + i + 64);
         for (size_t k = i; k < i + 128; k += 32) _mm256_stream_si256((__m256i *)(out + k), _mm256_setzero_si256());
+    }
     memset(out + i, 0, bytes - i);
 }
 

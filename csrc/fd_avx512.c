@@ -90,11 +90,13 @@ static inline void ahead(const void *x) { _mm_prefetch((const char *)x + AHEAD, 
 
 static void fence(void) { _mm_sfence(); }
 
-static void stream_zeros(void *y, size_t bytes) {
+static void stream_zeros(const void *x, void *y, size_t bytes) {
+    const char *in = x;
     char *out = y;
     size_t i = fd_before_line(y, 1, bytes);
     memset(out, 0, i);
     for (; i + 128 <= bytes; i += 128) {
+        ahead(in + i), ahead(in + i + 64);
         _mm512_stream_si512((void *)(out + i), _mm512_setzero_si512());
         _mm512_stream_si512((void *)(out + i + 64), _mm512_setzero_si512());
     }

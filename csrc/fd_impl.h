@@ -71,7 +71,7 @@ typedef struct {
     /* The same for outputs that no cache will hold: stores go past the caches, and spare reading the lines they
      * replace. NULL where an instruction set has none. `fence` orders them before whatever the thread stores next. */
     fd_run_fn *stream[FD_NDTYPES];
-    void (*stream_zeros)(void *y, size_t bytes);
+    void (*stream_zeros)(const void *x, void *y, size_t bytes); /* x is looked ahead in: the next row may be kept */
     void (*fence)(void);
 } fd_kernels;
 
