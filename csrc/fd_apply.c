@@ -19,6 +19,8 @@
 #define TILE_A 1024    /* along the axis where the mask runs */
 #define PACK 512       /* elements gathered at once when x or y is not contiguous */
 
+#define LINE_WORDS (FD_LINE / 8)
+
 typedef struct fd_job fd_job;
 
 struct fd_job {
@@ -79,7 +81,7 @@ static void do_runs(const fd_job *j, int64_t begin, int64_t end) {
     const fd_axis repeat = j->repeat_axis >= 0 ? j->axes[j->repeat_axis] : (fd_axis){1, 0, 0, 0};
     /* A chunk is applied while the next one's bits are made. Where y's lines and the chunks do not meet, the elements
      * on a line that two chunks share wait for the second: their bits, part of a block, move in front of its own. */
-    uint64_t buffers[2][FD_BLOCK_WORDS + FD_BITS_BUFFER(CHUNK)];
+    _Alignas(FD_LINE) uint64_t buffers[2][LINE_WORDS + CHUNK / 64 + LINE_WORDS];
     int turn = 0;
     int64_t held = 0;
     fd_errand last = {.run = j->run, .item = (size_t)j->y_item, .scale = j->scale, .warm = streams(j) ? 0 : FD_WARM};
@@ -96,14 +98,16 @@ static void do_runs(const fd_job *j, int64_t begin, int64_t end) {
             const uint64_t first = (bit + (uint64_t)from) / FD_BLOCK_BITS;
             const size_t off = (size_t)((bit + (uint64_t)from) % FD_BLOCK_BITS);
             const size_t blocks = (off + (size_t)n + FD_BLOCK_BITS - 1) / FD_BLOCK_BITS;
-            uint64_t *bits = buffers[turn] + FD_BLOCK_WORDS;
+            uint64_t *bits = buffers[turn] + LINE_WORDS;
             const char *x = j->x + walk.x + from * row.x;
             char *y = j->y + walk.y + from * row.y;
             fd_any_blocks(j->kernels, &j->law, first, blocks, bits, &last);
             if (contiguous) {
-                if (held) memcpy(buffers[turn], buffers[!turn] + CHUNK / 64, sizeof(uint64_t) * FD_BLOCK_WORDS);
+                if (held)
+                    memcpy(bits - FD_BLOCK_WORDS, buffers[!turn] + LINE_WORDS + CHUNK / 64 - FD_BLOCK_WORDS,
+                           8 * FD_BLOCK_WORDS);
                 if (last.n) fd_advance(&last, last.n);
-                last.bits = buffers[turn], last.off = FD_BLOCK_BITS + off - (size_t)held;
+                last.bits = bits - FD_BLOCK_WORDS, last.off = FD_BLOCK_BITS + off - (size_t)held;
                 last.x = x - held * row.x, last.y = y - held * row.y;
                 last.n = (size_t)(n + held);
                 held = to < row.n && begin + 1 < end ? (int64_t)((uintptr_t)(y + n * row.y) % 64) / row.y : 0;
@@ -160,7 +164,7 @@ static void row_bits(const fd_job *j, fd_window *window, uint64_t start, int64_t
 
 static void do_rows(const fd_job *j, int64_t begin, int64_t end) {
     const fd_axis last = j->axes[j->nd - 1];
-    uint64_t bits[FD_BITS_BUFFER(CHUNK) + 1];
+    _Alignas(FD_LINE) uint64_t bits[FD_BITS_BUFFER(CHUNK) + 1];
     fd_window window;
     fd_window_init(&window, j->kernels, &j->law, j->axes, j->nd);
     fd_walk walk;

@@ -12,7 +12,8 @@
 
 /* Packed bits are uint64 words, element e of a buffer at bit e % 64 of word e / 64: a block of the law is two words,
  * word0 | word1 << 32 and word2 | word3 << 32. Kernels may read, never use, up to 8 bytes past the last bit they need:
- * buffers of bits carry one word of padding. */
+ * buffers of bits carry one word of padding. They start on a cache line where it matters: bits stored by the vector are
+ * loaded by the word soon after, and a store that crosses a line cannot be forwarded. */
 #define FD_BLOCK_WORDS (FD_BLOCK_BITS / 64)
 #define FD_BITS_BUFFER(nbits) ((nbits) / 64 + 1)
 

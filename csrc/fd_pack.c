@@ -17,7 +17,7 @@ typedef struct {
 
 static void do_pack(void *arg, int64_t begin, int64_t end) {
     const fd_pack_job *j = arg;
-    uint64_t bits[UNIT / 64 / 8 + 1];
+    _Alignas(FD_LINE) uint64_t bits[UNIT / 64 / 8 + 1];
     fd_window window;
     fd_window_init(&window, j->kernels, &j->law, j->axes, j->nd);
     const int64_t step = UNIT / 8;

@@ -127,8 +127,8 @@ static inline int q_bit(const schedule *s, unsigned j) { return j < 32 && (s->q 
 
 /* Blocks on their way: number, place in the output, and per half a word of lanes undecided. */
 typedef struct {
+    _Alignas(FD_LINE) uint64_t block[AT_ONCE + LANES], at[AT_ONCE + LANES], lo[AT_ONCE + LANES], hi[AT_ONCE + LANES];
     unsigned count;
-    uint64_t block[AT_ONCE + LANES], at[AT_ONCE + LANES], lo[AT_ONCE + LANES], hi[AT_ONCE + LANES];
 } pending;
 
 static inline void put_pending(pending *list, vec block, vec at, vec lo, vec hi, unsigned lanes) {
@@ -174,7 +174,7 @@ static void finish(schedule *s, unsigned planes, pending *list, uint64_t *out) {
             const vec block = v_load(list->block + i), at = v_load(list->at + i);
             const head h = make_head(s, block);
             verdict lo = {v_load(list->lo + i), v_set1(0)}, hi = {v_load(list->hi + i), v_set1(0)};
-            uint64_t place[LANES], more[2 * LANES];
+            _Alignas(FD_LINE) uint64_t place[LANES], more[2 * LANES];
             some_planes(s, &h, j, &lo, &hi);
             v_store(place, at);
             v_zip(more, lo.kept, hi.kept);
@@ -253,7 +253,7 @@ static void blocks(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *
     const unsigned planes = fd_plane_count(law->q);
     const unsigned first = planes <= 2 ? planes : planes > WIDE ? WIDE : (planes + CHAINS - 1) / CHAINS * CHAINS;
     const size_t group = planes <= 2 ? CHAINS * LANES : LANES;
-    uint64_t tail[AT_ONCE * FD_BLOCK_WORDS];
+    _Alignas(FD_LINE) uint64_t tail[AT_ONCE * FD_BLOCK_WORDS];
     schedule s;
     s.meanwhile = errand;
     if (errand != NULL) s.piece = piece(errand->n, nblocks, planes);

@@ -31,7 +31,7 @@ typedef struct {
     uint64_t first, end; /* blocks held: first .. end-1 */
     uint64_t ahead;      /* blocks worth making at once in this view, 1 .. FD_WINDOW_BLOCKS */
     int backward;        /* the view runs towards lower bits */
-    uint64_t words[FD_BITS_BUFFER(FD_WINDOW_BLOCKS * FD_BLOCK_BITS)];
+    _Alignas(FD_LINE) uint64_t words[FD_BITS_BUFFER(FD_WINDOW_BLOCKS * FD_BLOCK_BITS)];
 } fd_window;
 
 void fd_window_init(fd_window *w, const fd_kernels *kernels, const fd_law *law, const fd_axis *axes, int nd);
