@@ -61,18 +61,18 @@ static int64_t last_cache(void) {
 #endif
 }
 
-/* Streaming wins once input and output together no longer fit the last cache (measured: bench/NOTES.md), that is above
- * half of it for the output. Where the machine does not tell its size, 32 MiB is taken. */
+/* Streaming wins once input and output no longer fit the last cache beside whatever else is in it: measured, above 3/8 of
+ * it for the output (bench/NOTES.md). Where the machine does not tell its size, 32 MiB is taken. */
 static _Atomic int64_t stream_bytes; /* 0: not asked for yet */
 
 int64_t fd_stream_bytes(void) {
-    int64_t half = atomic_load(&stream_bytes);
-    if (half == 0) {
+    int64_t bytes = atomic_load(&stream_bytes);
+    if (bytes == 0) {
         const int64_t cache = last_cache();
-        half = (cache >= (int64_t)1 << 20 ? cache : (int64_t)32 << 20) / 2;
-        atomic_store(&stream_bytes, half);
+        bytes = (cache >= (int64_t)1 << 20 ? cache : (int64_t)32 << 20) / 8 * 3;
+        atomic_store(&stream_bytes, bytes);
     }
-    return half;
+    return bytes;
 }
 
 void fd_set_stream_bytes(int64_t bytes) { atomic_store(&stream_bytes, bytes); }
