@@ -106,6 +106,17 @@ static inline uint64_t fd_bits57(const uint64_t *bits, size_t off) {
     return w >> (off & 7);
 }
 
+/* Bits set. No loop where there is an instruction: how often it runs is random, and a core would guess wrong. */
+static inline unsigned fd_popcount(unsigned v) {
+#if defined(__GNUC__)
+    return (unsigned)__builtin_popcount(v);
+#else
+    unsigned n = 0;
+    for (; v; v &= v - 1) n++;
+    return n;
+#endif
+}
+
 /* Planes that can matter: those below q's last set bit never change U < q. */
 static inline unsigned fd_plane_count(uint64_t q) {
     unsigned n = 32;

@@ -133,12 +133,11 @@ typedef struct {
 
 static inline void put_pending(pending *list, vec block, vec at, vec lo, vec hi, unsigned lanes) {
     const unsigned open = v_nonzero(v_or(lo, hi)) & lanes;
-    if (!open) return;
     v_store(list->block + list->count, v_compress(block, open));
     v_store(list->at + list->count, v_compress(at, open));
     v_store(list->lo + list->count, v_compress(lo, open));
     v_store(list->hi + list->count, v_compress(hi, open));
-    for (unsigned rest = open; rest; rest &= rest - 1) list->count++;
+    list->count += fd_popcount(open);
 }
 
 static inline void before_planes(const schedule *s) {
