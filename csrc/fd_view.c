@@ -124,6 +124,20 @@ static void put_row(fd_window *window, writer *w, uint64_t start, int64_t step, 
     }
 }
 
+/* Rows along which the mask stands still, each with the next bit (channels first, small feature maps). */
+static void put_still_rows(fd_window *window, writer *w, uint64_t start, int64_t rows, int64_t n) {
+    for (unsigned k; rows > 0; rows -= k, start += k) {
+        k = rows < 57 ? (unsigned)rows : 57;
+        uint64_t keep = fd_window_bits(window, start, k);
+        for (unsigned i = 0; i < k; i++, keep >>= 1) {
+            const uint64_t fill = 0 - (keep & 1);
+            int64_t left = n;
+            for (; left > 64; left -= 64) put(w, fill, 64);
+            put(w, low_bits(fill, (unsigned)left), (unsigned)left);
+        }
+    }
+}
+
 static void flush(writer *w) {
     if (w->fill) *w->out = w->word;
 }
@@ -141,8 +155,17 @@ void fd_view_bits(fd_window *window, uint64_t start, const fd_axis *axes, int nd
     if (nd == 0) axes = &point, nd = 1;
     const fd_axis row = axes[nd - 1];
     fd_walk walk;
-    fd_walk_to(&walk, axes, nd - 1, first / row.n);
-    for (int64_t at = first % row.n; n > 0; at = 0, fd_walk_next(&walk)) {
+    int64_t position = first / row.n;
+    fd_walk_to(&walk, axes, nd - 1, position);
+    for (int64_t at = first % row.n; n > 0; at = 0, fd_walk_next(&walk), position++) {
+        if (at == 0 && row.m == 0 && nd > 1 && axes[nd - 2].m == 1 && n >= row.n) {
+            const int64_t left = axes[nd - 2].n - walk.index[nd - 2], rows = n / row.n < left ? n / row.n : left;
+            put_still_rows(window, &w, start + (uint64_t)walk.m, rows, row.n);
+            n -= rows * row.n;
+            position += rows - 1;
+            fd_walk_to(&walk, axes, nd - 1, position);
+            continue;
+        }
         const int64_t k = row.n - at < n ? row.n - at : n;
         put_row(window, &w, start + (uint64_t)(walk.m + at * row.m), row.m, k);
         n -= k;
