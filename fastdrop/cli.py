@@ -181,8 +181,12 @@ def bench(args: argparse.Namespace, command: str) -> int:
     facts["versions"] = {name: found for name in machine.PACKAGES if (found := version(name))}
     print(report.machine_line(facts), flush=True)
     started = time.perf_counter()
-    with progress.Display(console, how.groups) as display:
-        result = sweep.run(how, display)
+    try:
+        with progress.Display(console, how.groups) as display:
+            result = sweep.run(how, display)
+    except MemoryError as error:
+        _say(_reason(error))
+        return BAD_INPUT
     facts["seconds"] = time.perf_counter() - started
     facts["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     for who, why in result.skipped.items():

@@ -16,8 +16,8 @@ __all__ = ["GOOD", "NAIVE"]
 
 Array = NDArray[Any]
 
-#: Elements at a time: the temporaries stay in the first cache or the second.
-CHUNK = 2**14
+#: Elements at a time: temporaries stay in the second cache, and calls are few (2^14 took 30 % longer at p = .5).
+CHUNK = 2**16
 #: Draws of 16 bits.
 RESOLUTION = 2.0**-16
 
@@ -65,8 +65,10 @@ def _naive_bits(case: Case, arrays: Arrays) -> Ready:
 
 
 def _decisions(p: float) -> Callable[[int], Array]:
-    """What makes up to `CHUNK` keep decisions: four of 16 bits from each draw of the quickest generator."""
+    """What makes up to `CHUNK` keep decisions: from each draw of the quickest generator 64 at p = .5, else four."""
     draw = np.random.SFC64(0).random_raw
+    if p == 0.5:
+        return lambda m: np.unpackbits(draw((m + 63) // 64).view(np.uint8), count=m).view(np.bool_)
     least = np.uint16(round(p * 2**16))
     kept = np.empty(CHUNK, np.bool_)
 
@@ -141,6 +143,11 @@ def _good_spatial(case: Case, arrays: Arrays) -> Ready:
 
 def _good_bits(case: Case, arrays: Arrays) -> Ready:
     packed, n, decide = arrays.y, case.n, _decisions(case.p)
+    if case.p == 0.5:  # the draws are the bits
+        draw = np.random.SFC64(0).random_raw
+        return Ready(
+            lambda: np.copyto(packed, draw((n + 63) // 64).view(np.uint8)[: packed.size]), lambda _: Answer((packed,))
+        )
 
     def call() -> None:
         for begin in range(0, n, CHUNK):

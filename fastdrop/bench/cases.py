@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_p
+from ..runtime import MAX_THREADS
 
 __all__ = ["DTYPES", "FAMILIES", "HIDDEN", "Arrays", "Case", "Family", "count", "dtype_of", "parse_count"]
 
@@ -21,6 +22,9 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 #: Width of the layer that the training step drops from.
 HIDDEN = 512
+
+#: More elements than a machine holds.
+MAX_N = 2**40
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -42,7 +46,7 @@ FAMILIES = {
         "`y = dropout(x)`, and dx from dy under the same mask",
         "the copies of x to y, dy to dx",
     ),
-    "in-place": Family("in place", 2**24, "`y = dropout(y)`"),
+    "in-place": Family("in place", 2**24, "`y = dropout(y)`", "the copy of x to y, which touches twice the memory"),
     "spatial-nchw": Family("spatial, channels first", 2**24, "Whole feature maps of (N, C, H, W)"),
     "spatial-nhwc": Family("spatial, channels last", 2**24, "Whole feature maps of (N, H, W, C)"),
     "mask-bits": Family(
@@ -156,10 +160,9 @@ class Case:
                 raise ValueError(f"{name} has to be one of {', '.join(known)}, but got {getattr(self, name)!r}")
         if not 0 < check_p(self.p) < 1:
             raise ValueError(f"p has to be inside 0 to 1: elsewhere nothing is drawn, but got {self.p}")
-        if self.n < 1 or not 1 <= self.threads <= 256:
-            raise ValueError(
-                f"n has to be at least 1 and threads from 1 to 256, but got n = {self.n}, {self.threads} threads"
-            )
+        for name, most in (("n", MAX_N), ("threads", MAX_THREADS)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} has to be from 1 to {most}, but got {getattr(self, name)}")
         if self.family.startswith("spatial") and self.n & (self.n - 1):
             raise ValueError(f"n of {self.family} has to be a power of two, but got {self.n}")
         if self.family == "training-step" and (self.n % HIDDEN or self.dtype != "float32"):

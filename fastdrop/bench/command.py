@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -121,8 +123,8 @@ def _bars(chosen: Sequence[Bar], rounds: int) -> int:
         print(f"[{done}/{len(chosen)}] {row[0]}: {figure}", flush=True)
         missed += cleared.passed is False
         made.add_row(*row, style={True: None, False: "red", None: "dim"}[cleared.passed])
-    # A file has no width of its own, and 80 columns would break the names.
-    rich_console.Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(made)
+    # Where there is less room the terminal may wrap the table; rich would cut figures and leave verdicts out.
+    rich_console.Console(highlight=False, width=max(120, shutil.get_terminal_size().columns)).print(made)
     print(f"{missed} of {len(chosen)} missed")
     return 1 if missed else 0
 
@@ -154,11 +156,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m fastdrop.benc
         args = _pair_parser(prog).parse_args(given)
         n = FAMILIES[args.family].full if args.n is None else args.n
         case = Case(args.family, n, args.dtype, args.p, args.threads, args.isa)
-        print(_shown(compare(args.first, args.second, case, args.rounds)))
+        print(_shown(compare(args.first, args.second, case, args.rounds)), flush=True)
         return 0
     except SystemExit as stop:
         return int(stop.code or 0)
-    except (ValueError, ImportError, Skipped) as error:
+    except (ValueError, ImportError, MemoryError, Skipped) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
     except WrongAnswer as error:
@@ -167,6 +169,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m fastdrop.benc
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read our output has enough of it (head).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

@@ -105,6 +105,8 @@ def lines(points: Sequence[Point], below: str) -> Any:
     # One range for all panels, so that they compare; labels are set apart in its logarithm.
     values = [p.nanoseconds for line in _lines(points) for p in line.points] + list(_floor(points).values())
     low, high = min(values) / 1.8, max(values) * 1.3
+    free = dict.fromkeys(point.title for point in points if point.threads == 0)
+    own = f"; {' and '.join(free)}: their own choice" if free else ""
     with matplotlib.rc_context(STYLE):
         figure = extra("matplotlib.figure", "bench").Figure(figsize=(12, 5.8), dpi=150, facecolor="white")
         for axis, p in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
@@ -112,8 +114,8 @@ def lines(points: Sequence[Point], below: str) -> Any:
             axis.set_title(f"p = {p:g}", loc="left", fontweight="bold")
         figure.suptitle(_finding(points), x=0.05, y=0.975, ha="left", fontsize=14, fontweight="bold")
         figure.text(
-            0.05, 0.865, f"Forward pass, ns per {points[0].dtype} element. One thread where nothing is said; JAX and "
-            f"TensorFlow take what they like. Title: {count(_compared(points))} elements, p = {panels[0]:g}\n{below}",
+            0.05, 0.865, f"Forward pass, ns per {points[0].dtype} element. One thread where nothing is said{own}. "
+            f"Title: {count(_compared(points))} elements, p = {panels[0]:g}\n{below}",
             ha="left", color=FAINT, linespacing=1.4,
         )  # fmt: skip
         figure.subplots_adjust(left=0.05, right=0.845, top=0.80, bottom=0.095, wspace=0.6)

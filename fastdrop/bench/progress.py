@@ -54,7 +54,7 @@ class Display:
             self.bar.stop()
 
     def _next(self) -> None:
-        following = str(self.groups[self.done].case) if self.done < len(self.groups) else "done"
+        following = str(self.groups[self.done]) if self.done < len(self.groups) else "done"
         self.bar.update(self.task, completed=self.done, description=following)
 
     def __call__(self, group: Group) -> None:
@@ -65,6 +65,4 @@ class Display:
         else:
             wide = len(str(len(self.groups)))
             spent = clock(time.perf_counter() - self.started)
-            print(
-                f"[{self.done:{wide}}/{len(self.groups)}] {group.case}  ({spent})", file=self.console.file, flush=True
-            )
+            print(f"[{self.done:{wide}}/{len(self.groups)}] {group}  ({spent})", file=self.console.file, flush=True)

@@ -21,6 +21,8 @@ Array = NDArray[Any]
 DEVIATIONS = 5
 #: Elements compared with the slow reference, and at a time with the mask.
 REFERENCE, PART = 4096, 2**20
+#: Decisions from which on two calls cannot agree in all of them by chance.
+FRESH = 1024
 
 
 class WrongAnswer(AssertionError):
@@ -102,7 +104,7 @@ def _check_rate(kept: Array, case: Case, resolution: float) -> None:
 
 
 def _check_scaled(kept: Array, x: Array, y: Array, p: float) -> None:
-    close = {2: 1e-2, 4: 1e-6, 8: 1e-6}[x.dtype.itemsize]
+    close = {2: 1e-2, 4: 1e-6, 8: 1e-12}[x.dtype.itemsize]
     flat_kept, flat_x, flat_y = kept.reshape(-1), x.reshape(-1), y.reshape(-1)
     for begin in range(0, x.size, PART):
         part = slice(begin, begin + PART)
@@ -111,11 +113,31 @@ def _check_scaled(kept: Array, x: Array, y: Array, p: float) -> None:
             raise WrongAnswer(f"an output from element {begin} on is neither 0 nor x / (1 - p)")
 
 
+def _decisions(answer: Answer, case: Case) -> Array:
+    """What a peer kept, as booleans or as 0 and 1."""
+    made = answer.outputs[0]
+    if case.family != "mask-bits":
+        kept: Array = np.not_equal(made, 0)
+        return kept
+    return np.unpackbits(made, bitorder="little", count=case.n) if made.dtype == np.uint8 else made.copy()
+
+
+def _check_fresh(ready: Ready, answer: Answer, case: Case) -> None:
+    """Two calls of a peer have to decide differently: fastdrop's mask has a number that counts calls."""
+    assert ready.answer is not None
+    if answer.mask is not None or case.n < FRESH or case.family.startswith("spatial"):
+        return
+    before = _decisions(answer, case)
+    ready.refill()
+    if np.array_equal(before, _decisions(ready.answer(ready.call()), case)):
+        raise WrongAnswer("two calls made the same decisions")
+
+
 def _check_bits(answer: Answer, case: Case, resolution: float) -> None:
     (bits,) = answer.outputs
     mask = answer.mask
     if mask is None:
-        kept = np.unpackbits(bits, bitorder="little", count=case.n) if bits.dtype == np.uint8 else bits
+        kept = _decisions(answer, case)
         if kept.size != case.n:
             raise WrongAnswer(f"{kept.size} decisions where {case.n} were asked for")
         _check_rate(kept, case, resolution)
@@ -128,7 +150,7 @@ def _check_bits(answer: Answer, case: Case, resolution: float) -> None:
 
 
 def check(ready: Ready, arrays: Arrays, case: Case) -> None:
-    """Run a contender once and look at its answer.
+    """Run a contender and look at its answer.
 
     Parameters
     ----------
@@ -143,7 +165,8 @@ def check(ready: Ready, arrays: Arrays, case: Case) -> None:
     WrongAnswer
         For fastdrop, if the first 4,096 decisions are not `fastdrop.reference`'s, or any element is not what
         ``np.asarray(mask)`` says, to the last bit. For a peer, if the keep rate is more than 5 standard deviations off,
-        or a kept element is not ``x / (1 - p)``. For a limit, if a byte differs.
+        or a kept element is not ``x / (1 - p)``, or a second call drops the same elements again. For a limit, if a byte
+        differs.
     """
     ready.enter()
     if ready.verify is not None:
@@ -162,6 +185,7 @@ def check(ready: Ready, arrays: Arrays, case: Case) -> None:
         return
     if case.family == "mask-bits":
         _check_bits(answer, case, ready.resolution)
+        _check_fresh(ready, answer, case)
         return
     for x, y in zip(inputs, answer.outputs):
         if y.shape != x.shape or y.dtype != x.dtype:
@@ -170,10 +194,10 @@ def check(ready: Ready, arrays: Arrays, case: Case) -> None:
         for x, y in zip(inputs, answer.outputs):
             _check_law(answer.mask, x, y)
         return
-    kept = answer.outputs[0] != 0
+    kept = _decisions(answer, case)
     if case.family.startswith("spatial"):
         axes = (2, 3) if case.family == "spatial-nchw" else (1, 2)
-        whole = kept.all(axis=axes)
+        whole: Array = np.asarray(kept.all(axis=axes))
         if not np.array_equal(whole, kept.any(axis=axes)):
             raise WrongAnswer("a feature map is dropped in part")
         _check_rate(whole, case, ready.resolution)
@@ -181,3 +205,4 @@ def check(ready: Ready, arrays: Arrays, case: Case) -> None:
         _check_rate(kept, case, ready.resolution)
     for x, y in zip(inputs, answer.outputs):
         _check_scaled(kept, x, y, case.p)
+    _check_fresh(ready, answer, case)

@@ -24,8 +24,9 @@ Every contender's answer was checked before it was timed: fastdrop's bit for bit
 by its keep rate (within 5 standard deviations) and the values it kept, a copy's by every byte. All contenders in one
 column took turns in one process, on the same input and output. Figures are medians over the rounds; in brackets the
 median over the rounds of the time relative to the fastest of memcpy and the streaming copies, with at most as many
-threads. Outputs are allocated before, but for PyTorch, JAX, TensorFlow and naive NumPy, which make new ones. "Own
-threads": as many as it takes. Absolute times drift from run to run: compare within a column."""
+threads. Outputs are allocated before, but for PyTorch, JAX, TensorFlow and naive NumPy, which make new ones. Good NumPy
+and Numba round p to 16 bits, fastdrop to 32. "Own threads": as many as it takes. Peers stop at 16 Mi elements.
+Absolute times drift from run to run: compare within a column."""
 
 
 def _capital(text: str) -> str:

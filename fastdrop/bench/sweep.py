@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .. import runtime
-from .cases import FAMILIES, Arrays, Case
+from .cases import FAMILIES, Arrays, Case, count
 from .contenders import CONTENDERS, COPIES, Entry, entries, entry
 from .paired import Spread, fastest, interleave, settings_kept, spread
 from .ready import Ready, WrongAnswer, check
@@ -27,7 +27,7 @@ class Group:
     ----------
     case : Case
     isas : bool
-        Whether fastdrop runs on every instruction set, or on the widest only.
+        Whether fastdrop runs on every instruction set, or on the one in use only.
     names : tuple of str, optional
         Who competes, beside the limits; all if not given.
     """
@@ -35,6 +35,10 @@ class Group:
     case: Case
     isas: bool = False
     names: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        # Threads and instruction sets are not told: they vary within.
+        return f"{self.case.family}, {count(self.case.n)} {self.case.dtype}, p = {self.case.p:g}"
 
 
 @dataclass(frozen=True)
@@ -172,11 +176,12 @@ def plan(
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, runtime.MAX_THREADS)
 
 
-def _competing(group: Group, cores: int) -> Iterator[Entry]:
-    """Who runs in a group, or would if it could."""
+def _competing(group: Group, cores: int, in_use: str) -> Iterator[Entry]:
+    """Who runs in a group, or would if it could; fastdrop on the set `in_use` where it runs on one only."""
     case = group.case
     several = cores > 1 and case.n >= THREADS_FROM
     for threads in (1, cores) if several else (1,):
@@ -191,9 +196,9 @@ def _competing(group: Group, cores: int) -> Iterator[Entry]:
             alone = contender.threads == "one" and threads > 1
             if alone or (contender.threads == "own" and several and threads == 1):
                 continue
-            isas = runtime.available_isas() if ours and threads == 1 and group.isas else [None]
+            isas = runtime.available_isas() if ours and threads == 1 and group.isas else [in_use]
             for isa in isas:
-                yield entry(contender.name, replace(case, threads=threads, isa=isa or runtime.isa())) if ours else found
+                yield entry(contender.name, replace(case, threads=threads, isa=isa)) if ours else found
 
 
 def _prepared(found: Entry, arrays: Arrays, result: Result) -> Ready | None:
@@ -214,10 +219,10 @@ def _prepared(found: Entry, arrays: Arrays, result: Result) -> Ready | None:
     return ready
 
 
-def _measure(group: Group, arrays: Arrays, how: Plan, result: Result) -> None:
+def _measure(group: Group, arrays: Arrays, how: Plan, in_use: str, result: Result) -> None:
     competing: dict[str, Entry] = {}
     ready: dict[str, Ready] = {}
-    for found in _competing(group, _cores()):
+    for found in _competing(group, _cores(), in_use):
         one = _prepared(found, arrays, result)
         if one is not None:
             key = f"{found.contender.name} {found.case.isa} {found.case.threads}"
@@ -253,11 +258,12 @@ def run(how: Plan, listen: Callable[[Group], None] = lambda group: None) -> Resu
     """
     result = Result()
     arrays: Arrays | None = None
+    in_use = runtime.isa()  # now: later it is that of whoever was timed last
     with settings_kept():
         for group in how.groups:
             case = group.case
             if arrays is None or replace(arrays.case, p=case.p) != case:
                 arrays = Arrays(case)
-            _measure(group, arrays, how, result)
+            _measure(group, arrays, how, in_use, result)
             listen(group)
     return result

@@ -32,9 +32,10 @@ def test_counts_come_back(n: int) -> None:
     [
         ({"family": "sideways"}, "family has to be one of forward, "),
         ({"dtype": "int8"}, "dtype has to be one of float32, "),
-        ({"n": 0}, "n has to be at least 1"),
-        ({"threads": 0}, "threads from 1 to 256"),
-        ({"threads": 257}, "threads from 1 to 256"),
+        ({"n": 0}, "n has to be from 1 to "),
+        ({"n": 2**40 + 1}, "n has to be from 1 to "),
+        ({"threads": 0}, "threads has to be from 1 to 256"),
+        ({"threads": 257}, "threads has to be from 1 to 256"),
         ({"p": 0.0}, "inside 0 to 1"),
         ({"p": 1.0}, "inside 0 to 1"),
         ({"p": 1.5}, "between 0 and 1, but got 1.5"),

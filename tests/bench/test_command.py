@@ -48,8 +48,9 @@ def test_a_pair(run: Run) -> None:
         (("fastdrip", "copy"), "a contender has to be one of copy, fastdrop, "),
         (("fastdrop", "copy", "--n", "4Kx"), "256, 16Ki or 64Mi, but got '4Kx'"),
         (("fastdrop", "copy", "--n", "0"), "but got '0'"),
+        (("fastdrop", "copy", "--n", "2048Gi"), "n has to be from 1 to 1099511627776"),
         (("fastdrop", "copy", "--p", "2"), "between 0 and 1, but got 2.0"),
-        (("fastdrop", "copy", "--threads", "0"), "threads from 1 to 256"),
+        (("fastdrop", "copy", "--threads", "0"), "threads has to be from 1 to 256, but got 0"),
         (("fastdrop", "copy", "--isa", "mmx"), "this machine or build cannot run mmx"),
         (("fastdrop", "copy", "--family", "up"), "invalid choice: 'up'"),
         (("fastdrop", "copy", "--rounds", "0"), "rounds has to be a number from 1 on, but got '0'"),
@@ -115,13 +116,52 @@ def test_a_bar_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert call.figure is not None and 0 < call.figure.median < 1000
 
 
+def test_a_bar_is_cleared_by_the_median() -> None:
+    bar = BARS[0]
+    made = [Cleared(bar, Spread(*figure), None).passed for figure in ((0.9, bar.limit, 2.0), (0.9, 1.081, 1.2))]
+    assert made == [True, False]
+
+
 def test_the_table_of_bars() -> None:
     assert len({bar.key for bar in BARS}) == len(BARS)
-    limits = {bar.key: bar.limit for bar in BARS}
-    assert limits["float32-p.5"] == 1.08 and limits["avx2-p.1"] == 1.9 and limits["spatial-nhwc"] == 1.10
-    assert limits["torch-16Ki-p.5-1t"] == 1 / 20 and limits["torch-16Ki-p.5-2t"] == 1 / 35
+    limits = {bar.key: bar.limit for bar in BARS if not bar.key.startswith("torch-")}
+    assert limits == {
+        "float32-p.5": 1.08, "float32-p.1": 1.25, "float32-p.5-2t": 1.10, "float32-p.1-2t": 1.15, "float64-p.5": 1.05,
+        "float64-p.1": 1.05, "bfloat16-p.1": 1.35, "float16-p.1": 1.35, "cache-p.5": 1.5, "cache-p.1": 2.5,
+        "spatial-nchw": 1.05, "spatial-nhwc": 1.10, "avx2-p.5": 1.25, "avx2-p.1": 1.9, "call-us": 1.0,
+        "call-torch": 0.1,
+    }  # fmt: skip
+    torch = [bar for bar in BARS if bar.key.startswith("torch-")]
+    assert len(torch) == 16 and all(bar.limit == {1: 1 / 20, 2: 1 / 35}[bar.case.threads] for bar in torch)
     large = [bar for bar in BARS if bar.key.startswith("float")]
     assert all(bar.case.n == 2**26 and bar.case.isa == "avx512" and bar.against == "copy" for bar in large)
+
+
+def test_a_narrow_terminal_loses_no_verdict(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(
+        command, "run", lambda chosen, rounds: [Cleared(chosen[0], Spread(1.0, 1.07, 1.1), outcome(1, 1))]
+    )
+    _, text, _ = run("bars", "--only", "float32-p.5")
+    row = next(line for line in text.splitlines() if line.startswith(" float32-p.5"))
+    assert row.split()[-1] == "pass" and "1.070" in row and "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
+def test_no_memory_is_2(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError("unable to allocate")
+
+    monkeypatch.setattr(paired, "Arrays", refuse)
+    assert run("fastdrop", "memcpy") == (2, "", "paired: unable to allocate\n")
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    line = [sys.executable, "-m", "bench.paired", "memcpy", "memcpy", "--n", "64", "--rounds", "1"]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_a_wrong_answer_is_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

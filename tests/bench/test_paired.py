@@ -147,6 +147,9 @@ def test_the_copy_is_the_fastest_of_them() -> None:
 def test_somebody_with_himself() -> None:
     assert len(quick("fastdrop", "fastdrop").times) == 2
     assert len(quick("copy", "copy").times) == 6
+    assert len(quick("fastdrop", f"fastdrop@{fd.isa()}").times) == 2
+    assert len(quick("numpy-good:1", "numpy-good:2").times) == 2
+    assert len(quick("copy", "memcpy").times) == 4
 
 
 def test_instruction_sets_and_threads_of_one_side() -> None:
@@ -178,5 +181,5 @@ def test_nobody_of_that_name(spec: str) -> None:
 
 
 def test_no_threads() -> None:
-    with pytest.raises(ValueError, match="threads from 1 to 256"):
+    with pytest.raises(ValueError, match="threads has to be from 1 to 256"):
         quick("fastdrop:0", "memcpy")

@@ -15,6 +15,7 @@ from fastdrop.bench.paired import settings_kept
 from fastdrop.bench.ready import Answer, Ready, WrongAnswer, check
 
 N = 2**13
+RNG = np.random.default_rng(0)
 
 
 def case_of(family: str, **more: object) -> Case:
@@ -35,10 +36,11 @@ def test_everybody_here_is_right(family: str, p: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [1, 7, 16383, 16385, 40000])
-def test_every_dtype_and_odd_sizes(dtype: str, n: int) -> None:
+@pytest.mark.parametrize("n", [1, 7, 4095, 65535, 65537, 140000])
+@pytest.mark.parametrize("p", [0.3, 0.5])
+def test_every_dtype_and_odd_sizes(dtype: str, n: int, p: float) -> None:
     for family in ("forward", "forward+backward", "in-place", "mask-bits"):
-        case = Case(family, n, dtype, 0.3)
+        case = Case(family, n, dtype, p)
         arrays = Arrays(case)
         for name in ("fastdrop", "numpy-good", "numpy-naive", "stream4", "torch"):
             found = entry(name, case)
@@ -66,7 +68,7 @@ def kept(share: float, n: int = N) -> np.ndarray:
         (lambda x: (x / 0.75).astype(x.dtype), "kept 1.0"),
         (lambda x: np.zeros_like(x), "kept 0.0"),
         (lambda x: (x * kept(0.75) / 0.75)[:-1].astype(x.dtype), "an output of"),
-        (lambda x: x * kept(0.75) / 0.75, None),
+        (lambda x: x * (RNG.random(N) < 0.75) / 0.75, None),
         (lambda x: (x * kept(0.75) / 0.75).astype(np.float64), "an output of float64"),
         (lambda x: (np.abs(x) * kept(0.75) / 0.75).astype(x.dtype), "neither 0"),
         (lambda x: np.append((x * kept(0.75) / 0.75)[:-1], np.nan).astype(x.dtype), "from element 0 on"),
@@ -87,8 +89,42 @@ def test_a_peer_that_does_nothing_is_caught() -> None:
     case = Case("forward", N)
     arrays = Arrays(case)
     entry("fastdrop", case).ready(arrays).call()
-    with pytest.raises(WrongAnswer):
+    with pytest.raises(WrongAnswer, match="kept 1"):
         check(Ready(lambda: None, lambda _: Answer((arrays.y,))), arrays, case)
+
+
+@pytest.mark.parametrize("family", ["forward", "in-place", "mask-bits"])
+def test_a_peer_with_one_mask_for_all_calls_is_caught(family: str) -> None:
+    case = Case(family, N, p=0.25)
+    arrays = Arrays(case)
+    mask, source = kept(0.75), arrays.y if family == "in-place" else arrays.x
+
+    def call() -> np.ndarray:
+        if family == "mask-bits":
+            return mask
+        return (source * mask / 0.75).astype(source.dtype)
+
+    with pytest.raises(WrongAnswer, match="two calls made the same decisions"):
+        check(Ready(call, lambda y: Answer((y,)), refill=arrays.refill), arrays, case)
+
+
+def test_a_float64_of_float32_precision_is_caught() -> None:
+    case = Case("forward", N, "float64", 0.25)
+    arrays = Arrays(case)
+
+    def call() -> np.ndarray:
+        return (arrays.x.astype(np.float32) * kept(0.75) / np.float32(0.75)).astype(np.float64)
+
+    with pytest.raises(WrongAnswer, match="neither 0"):
+        check(Ready(call, lambda y: Answer((y,))), arrays, case)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("small-calls", "training-step")])
+def test_fastdrop_takes_a_new_mask_each_time(family: str) -> None:
+    case = case_of(family)
+    ready = entry("fastdrop", case).ready(Arrays(case))
+    assert ready.answer is not None
+    assert ready.answer(ready.call()).mask != ready.answer(ready.call()).mask
 
 
 def test_a_backward_of_another_mask_is_caught() -> None:

@@ -50,6 +50,7 @@ def made_up() -> Result:
                 points += [
                     point("memcpy", n, 0.2, **more),
                     point("stream", n, 0.1, **more),
+                    point("stream", n, 0.05, threads=2, **more),
                     point("fastdrop", n, 0.6, isa="portable", **more),
                     point("fastdrop", n, 0.11, isa="avx512", **more),
                     point("fastdrop", n, 0.07, isa="avx512", threads=2, **more),
@@ -104,6 +105,8 @@ def test_a_run_and_its_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert {p["family"] for p in held["points"]} == {g.case.family for g in how.groups}
     isas = {p["isa"] for p in held["points"] if p["name"] == "fastdrop" and p["n"] == 2**10}
     assert set(fd.available_isas()) <= isas
+    alone = {p["isa"] for p in held["points"] if p["name"] == "fastdrop" and p["family"] in ("in-place", "mask-bits")}
+    assert alone == {fd.isa()}  # whichever set was timed last before
     for p in held["points"]:
         assert p["ns_per_element"] > 0 and p["ratio"]["q1"] <= p["ratio"]["median"] <= p["ratio"]["q3"]
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
@@ -117,8 +120,9 @@ def test_tables_of_made_up_results() -> None:
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     assert rows[0] == ["|", "1 Ki", "128 Ki", "16 Mi |"]
     assert rows[1][:2] == ["| *the copy*", "0.100"]  # the faster of the two
-    assert rows[2][:2] == ["| fastdrop (portable)", "0.600 (0.600)"]
-    assert rows[4][0] == "| fastdrop (avx512), 2 threads"
+    assert rows[2][:2] == ["| *the copy, 2 threads*", "0.0500"]
+    assert rows[3][:2] == ["| fastdrop (portable)", "0.600 (0.600)"]
+    assert rows[5][0] == "| fastdrop (avx512), 2 threads"
     assert ["| PyTorch", "11.0 (11.0)", "11.0 (11.0)", "11.0 (11.0) |"] in rows
     assert "JAX, own threads" in text
     assert "skipped: Numba (numba is not installed)" in text
@@ -193,6 +197,26 @@ def test_shares_of_a_step() -> None:
     text = report.markdown(result, FACTS)
     assert "Dropout is 5.0 % of fastdrop.nn's step" in text
     assert "Dropout is 50.0 % of PyTorch's step" in text
+
+
+def test_ratios_are_of_the_fastest_copy_with_at_most_as_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "THREADS_FROM", 256)
+    monkeypatch.setattr(sweep, "_cores", lambda: 2)
+    seconds = {
+        "memcpy None 1": 2.0, "stream None 1": 1.0, "stream4 None 1": 3.0, "memcpy None 2": 0.5, "stream None 2": 0.7,
+        "stream4 None 2": 0.9, f"fastdrop {fd.isa()} 1": 4.0, f"fastdrop {fd.isa()} 2": 3.0, "numpy-good None 1": 8.0,
+    }  # fmt: skip
+
+    def interleave(ready: dict[str, Ready], rounds: int, budget: float) -> dict[str, list[float]]:
+        assert set(ready) == set(seconds)
+        return {key: [seconds[key] * drift for drift in (1.0, 2.0, 3.0)] for key in ready}
+
+    monkeypatch.setattr(sweep, "interleave", interleave)
+    result = sweep.run(Plan((Group(Case("forward", 256), names=("fastdrop", "numpy-good")),), 3, 0.01))
+    ratios = {(p.name, p.threads): (p.copy, p.ratio.median) for p in result.points if p.role != "limit"}
+    assert ratios == {
+        ("fastdrop", 1): ("stream:1", 4.0), ("fastdrop", 2): ("memcpy:2", 6.0), ("numpy-good", 1): ("stream:1", 8.0),
+    }  # fmt: skip
 
 
 def test_who_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
