@@ -10,6 +10,8 @@
  *             made along the mask and turned.
  *   ROWS      everything else, notably short rows: bits are put together in C order, as far as x and y are
  *             contiguous. Short rows along which the mask stands still (channels last) are put together once. */
+#include <math.h>
+
 #include "fd_view.h"
 
 #define CHUNK 16384    /* bits made at once by RUNS: 2 KiB, a guest in L1 */
@@ -27,7 +29,7 @@ struct fd_job {
     const fd_kernels *kernels;
     fd_law law;
     uint64_t start;
-    fd_run_fn *run, *stream;
+    fd_run_fn *run, *plain, *stream; /* what is run on y, and what it is chosen from; no `stream`: NULL */
     double scale;
     const char *x;
     char *y;
@@ -69,7 +71,7 @@ static void run(const fd_job *j, const uint64_t *bits, size_t off, int64_t n, co
     for (int64_t i = 0; i < n; i += PACK) {
         const int64_t k = n - i < PACK ? n - i : PACK;
         copy_strided(in, j->x_item, x + i * x_step, x_step, j->x_item, k);
-        j->run(bits, off + (size_t)i, (size_t)k, in, out, j->scale);
+        j->plain(bits, off + (size_t)i, (size_t)k, in, out, j->scale); /* `out` is read again at once */
         copy_strided(y + i * y_step, y_step, out, j->y_item, j->y_item, k);
     }
 }
@@ -285,6 +287,7 @@ static void execute(fd_job *j, const fd_view *mask) {
         for (int i = 0; i < j->nd; i++) j->axes[i].m = 0;
     order_axes(j);
     j->nd = fd_merge_axes(j->axes, j->nd);
+    j->run = j->plain;
     if (j->stream != NULL && j->x != j->y && count(j->axes, j->nd) * j->y_item > fd_stream_bytes()) j->run = j->stream;
     if (j->nd == 0) j->axes[0] = (fd_axis){1, 0, j->x_item, j->y_item}, j->nd = 1;
 
@@ -334,9 +337,10 @@ static void execute(fd_job *j, const fd_view *mask) {
 void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
                    const int64_t *y_strides) {
     static const int64_t item[FD_NDTYPES] = {[FD_F32] = 4, [FD_F64] = 8, [FD_F16] = 2, [FD_BF16] = 2};
+    if (isnan(scale)) scale = NAN; /* the plain one: the kernels round a bfloat16's NaN as a number, payload and all */
     fd_job j = {.x = x, .y = y, .x_item = item[dtype], .y_item = item[dtype], .scale = scale, .nd = mask->ndim};
     j.kernels = fd_kernels_in_use();
-    j.run = j.kernels->apply[dtype];
+    j.plain = j.kernels->apply[dtype];
     j.stream = j.kernels->stream[dtype];
     for (int i = 0; i < j.nd; i++) j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], x_strides[i], y_strides[i]};
     execute(&j, mask);
@@ -346,7 +350,7 @@ void fd_mask_bools(const fd_view *mask, void *out) {
     fd_job j = {.x = out, .y = out, .x_item = 1, .y_item = 1, .nd = mask->ndim};
     int64_t step = 1;
     j.kernels = fd_kernels_in_use();
-    j.run = j.kernels->bools;
+    j.plain = j.kernels->bools;
     for (int i = j.nd - 1; i >= 0; step *= mask->shape[i--])
         j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], step, step};
     execute(&j, mask);

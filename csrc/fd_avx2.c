@@ -210,9 +210,9 @@ static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x,
 }
 
 static void stream_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const size_t head = fd_before_line(y, sizeof(uint16_t), n);
-    apply_f16(bits, off, head, x, y, scale);
-    const size_t i = stream_half(scaled_f16, bits, off, head, n, x, y, _mm256_set1_ps((float)scale));
+    const size_t lead = fd_before_line(y, sizeof(uint16_t), n);
+    apply_f16(bits, off, lead, x, y, scale);
+    const size_t i = stream_half(scaled_f16, bits, off, lead, n, x, y, _mm256_set1_ps((float)scale));
     apply_f16(bits, off + i, n - i, (const uint16_t *)x + i, (uint16_t *)y + i, scale);
 }
 
@@ -222,9 +222,9 @@ static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x
 }
 
 static void stream_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const size_t head = fd_before_line(y, sizeof(uint16_t), n);
-    apply_bf16(bits, off, head, x, y, scale);
-    const size_t i = stream_half(scaled_bf16, bits, off, head, n, x, y, _mm256_set1_ps((float)scale));
+    const size_t lead = fd_before_line(y, sizeof(uint16_t), n);
+    apply_bf16(bits, off, lead, x, y, scale);
+    const size_t i = stream_half(scaled_bf16, bits, off, lead, n, x, y, _mm256_set1_ps((float)scale));
     apply_bf16(bits, off + i, n - i, (const uint16_t *)x + i, (uint16_t *)y + i, scale);
 }
 

@@ -123,11 +123,11 @@ static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x,
 }
 
 static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const size_t head = fd_before_line(y, sizeof(float), n);
-    apply_f32(bits, off, head, x, y, scale);
-    off += head, n -= head;
-    const float *in = (const float *)x + head;
-    float *out = (float *)y + head;
+    const size_t lead = fd_before_line(y, sizeof(float), n);
+    apply_f32(bits, off, lead, x, y, scale);
+    off += lead, n -= lead;
+    const float *in = (const float *)x + lead;
+    float *out = (float *)y + lead;
     const __m512 s = _mm512_set1_ps((float)scale);
     const __m512i lanes = lanes_u32x16(off);
     const char *at = (const char *)bits + off / 8;
@@ -163,11 +163,11 @@ static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x,
 }
 
 static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const size_t head = fd_before_line(y, sizeof(double), n);
-    apply_f64(bits, off, head, x, y, scale);
-    off += head, n -= head;
-    const double *in = (const double *)x + head;
-    double *out = (double *)y + head;
+    const size_t lead = fd_before_line(y, sizeof(double), n);
+    apply_f64(bits, off, lead, x, y, scale);
+    off += lead, n -= lead;
+    const double *in = (const double *)x + lead;
+    double *out = (double *)y + lead;
     const __m512d s = _mm512_set1_pd(scale);
     const __m512i lanes = lanes_u64x8(off);
     const char *at = (const char *)bits + off / 8;

@@ -46,15 +46,18 @@ static int64_t last_cache(void) {
 #ifdef FD_X86
     const uint32_t leaves[2] = {4, 0x8000001Du};
     int64_t largest = 0;
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < 2; k++) {
+        uint32_t r[4];
+        cpuid(leaves[k] & 0x80000000u, 0, r); /* the highest leaf of its kind */
+        if (r[0] < leaves[k]) continue;
         for (uint32_t i = 0; i < 8; i++) {
-            uint32_t r[4];
             cpuid(leaves[k], i, r);
             if ((r[0] & 31) == 0) break; /* no more caches */
             const int64_t line = (r[1] & 0xFFF) + 1, parts = (r[1] >> 12 & 0x3FF) + 1, ways = (r[1] >> 22) + 1;
             const int64_t size = line * parts * ways * ((int64_t)r[2] + 1);
             if (size > largest) largest = size;
         }
+    }
     return largest;
 #else
     return 0;

@@ -1,6 +1,6 @@
 /* The only place that knows about threads: a small pool whose workers sleep on a condition variable between calls.
  *
- * Nobody spins, so a framework's own threads (BLAS, OpenMP) are never slowed by ours while they wait. The caller works
+ * No worker spins, so a framework's own threads (BLAS, OpenMP) are never slowed by ours while they wait. The caller works
  * too; one call at a time uses the pool, and a call that finds it busy (from another Python thread) runs on its own
  * thread alone instead of waiting. After fork() the child has no workers and starts new ones when it needs them.
  * Without POSIX threads every call runs on the caller's thread: results are the same by construction. */
@@ -14,11 +14,12 @@
 #include "fd_impl.h"
 
 #define MAX_THREADS 256
-/* At the end of its own work a caller looks so often, some ten microseconds, whether the others are done too: they have
+/* At the end of its own work a caller looks so often, for ten to fifty microseconds, whether the others are done too: they have
  * at most a grain left, and falling asleep and waking up takes longer than that. Only a caller does so, in its own call. */
 #define WAIT_AWAKE 1000
 
 #ifdef FD_PTHREADS
+#include <fenv.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -68,6 +69,7 @@ static struct {
     fd_range_fn *fn;
     void *job;
     int64_t n, grain;
+    fenv_t env; /* the caller's rounding and flushing of subnormals: who computes an element must not show */
     atomic_int_least64_t next;
 } pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -93,6 +95,7 @@ static void *worker(void *unused) {
         pool.wanted--;
         pool.running++;
         pthread_mutex_unlock(&pool.lock);
+        fesetenv(&pool.env);
         take_ranges(pool.fn, pool.job, pool.n, pool.grain);
         pthread_mutex_lock(&pool.lock);
         if (--pool.running == 0) pthread_cond_signal(&pool.done);
@@ -105,7 +108,8 @@ static void in_child_after_fork(void) {
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.work, NULL);
     pthread_cond_init(&pool.done, NULL);
-    pool.workers = pool.wanted = pool.running = 0;
+    pool.workers = pool.wanted = 0;
+    pool.running = 0; /* apart: older clangs refuse an atomic in a chain of assignments */
 }
 
 static void watch_fork(void) { pthread_atfork(NULL, NULL, in_child_after_fork); }
@@ -139,6 +143,7 @@ void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
     pthread_mutex_lock(&pool.lock);
     start_workers(threads - 1);
     pool.fn = fn, pool.job = job, pool.n = n;
+    fegetenv(&pool.env);
     pool.grain = n / (threads * 8) + 1;
     atomic_store(&pool.next, 0);
     pool.wanted = threads - 1 < pool.workers ? threads - 1 : pool.workers;

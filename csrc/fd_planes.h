@@ -34,7 +34,7 @@ typedef struct {
     uint64_t q;
     fd_errand *meanwhile; /* or NULL */
     size_t piece;         /* of it, after CHAINS planes */
-    plane_words planes[32 + CHAINS];
+    plane_words planes[32];
 } schedule;
 
 /* For blocks that share the high half `block_hi`. */
@@ -122,8 +122,9 @@ static inline void decide(verdict *v, vec r, int q_bit) {
     }
 }
 
-/* Planes past the last one that matters are harmless: q's bits are 0 there. */
-static inline int q_bit(const schedule *s, unsigned j) { return j < 32 && (s->q >> (31 - j) & 1); }
+/* Planes past the last one that matters are harmless: q's bits are 0 there. 32 is a multiple of CHAINS: none is made
+ * past plane 31. */
+static inline int q_bit(const schedule *s, unsigned j) { return s->q >> (31 - j) & 1; }
 
 /* Blocks on their way: number, place in the output, and per half a word of lanes undecided. */
 typedef struct {
@@ -236,8 +237,9 @@ static void some_blocks(schedule *s, unsigned planes, uint64_t block, unsigned n
     finish(s, planes, &list, out);
 }
 
-/* How much of an errand of n elements to do at a time, so that it lasts until the bits are made: memory should never be
- * idle. Two fifths of the blocks are expected back after WIDE planes, some once more. */
+/* How much of an errand of n elements to do at a time, so that it lasts most of the time that the bits take: memory should
+ * not be idle. Two fifths of the blocks are expected back after WIDE planes, some once more. Pieces as small as to last to
+ * the very end did worse (bench/NOTES.md): what is left then is done at full speed. */
 static size_t piece(size_t n, size_t nblocks, unsigned planes) {
     const size_t groups = (nblocks + LANES - 1) / LANES;
     size_t times = (nblocks + CHAINS * LANES - 1) / (CHAINS * LANES) * planes;

@@ -152,7 +152,8 @@ def dropout(
     >>> fd.dropout(x, p=0.5, training=False) is x
     True
     """
-    if training is True and noise_shape is None and mask is None and out is None and scaling == "inverted":
+    plain = training is True and type(scaling) is str and scaling == "inverted"
+    if plain and noise_shape is None and mask is None and out is None:
         y = apply_fresh(default_generator() if rng is None else rng, x, p)
         if y is not None:  # the usual case, without the time that checks take
             return y

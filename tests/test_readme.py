@@ -19,6 +19,11 @@ def test_examples(code):
     exec(code, names)
 
 
+def test_pictures_are_there():
+    shown = re.findall(r"\]\((docs/[^)]+)\)", README.read_text(encoding="utf-8"))
+    assert shown and all((README.parent / path).is_file() for path in shown)
+
+
 def test_there_are_examples():
     assert len(BLOCKS) >= 3
     assert "@@" not in README.read_text(encoding="utf-8")

@@ -157,7 +157,9 @@ def _panel(axis: Any, points: Sequence[Point], low: float, high: float) -> None:
 
 
 def bars(panels: Sequence[tuple[str, Sequence[Point]]], finding: str, below: str) -> Any:
-    """Draw a bar for everyone, on a log axis, labelled with time and ratio; the copy is the line to reach.
+    """Draw a bar for everyone, on a log axis; the copy on one thread is the line to reach.
+
+    Each is labelled with its time and how many copies on as many threads that is.
 
     Parameters
     ----------
@@ -187,7 +189,7 @@ def bars(panels: Sequence[tuple[str, Sequence[Point]]], finding: str, below: str
                     place, point.nanoseconds - low, left=low, height=0.72, color=VERMILLION if ours else "#8fa3b3"
                 )
                 axis.annotate(
-                    f"{figures(point.nanoseconds)} ns, {figures(point.nanoseconds / floor)} copies",
+                    f"{figures(point.nanoseconds)} ns, {figures(point.ratio.median)} copies",
                     (max(point.nanoseconds, floor), place), (4, 0), textcoords="offset points", va="center",
                     fontsize=8.5, color=INK, fontweight="bold" if ours else "normal",
                 )  # fmt: skip

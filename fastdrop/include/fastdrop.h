@@ -67,8 +67,8 @@ void fd_mask_pack(const fd_view *mask, void *out);
 void fd_mask_bools(const fd_view *mask, void *out);
 
 /* y = keep ? x * scale : +0, whatever x is (Inf and NaN too). For float16 and bfloat16 the product is made in float32
- * and rounded from there, to nearest even. x and y have the mask's shape, strides in bytes, any alignment; y may be x itself with the
- * same strides, or must not overlap it. */
+ * and rounded from there, to nearest even; of a NaN times a NaN either may come out. x and y have the mask's shape,
+ * strides in bytes, any alignment; y may be x itself with the same strides, or must not overlap it. */
 void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
                    const int64_t *y_strides);
 

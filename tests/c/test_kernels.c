@@ -2,6 +2,7 @@
  * bit at a time, poisoned surroundings, strided jobs against a plain loop. Run under the sanitizers by `make test-c`,
  * and for NEON under an emulator by `make test-neon`. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
+#include <fenv.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -180,7 +181,7 @@ static void test_chunks(void) {
     for (int trial = 0; trial < 96; trial++) {
         const fd_dtype d = (fd_dtype)(trial % FD_NDTYPES);
         const int64_t item = items[d], shift = random_below(trial % 5 ? 64 / item : 64) * (trial % 5 ? item : 1);
-        const int64_t channels = 1 + random_below(70), n = random_below(MOST) / channels * channels;
+        const int64_t channels = 1 + random_below(trial % 7 ? 70 : 700), n = random_below(MOST) / channels * channels;
         const int64_t flat[1] = {n}, one[1] = {1}, steps[1] = {item};
         const int64_t last[2] = {n / channels, channels}, still_out[2] = {0, 1}, still_in[2] = {1, 0};
         const int64_t steps2[2] = {channels * item, item};
@@ -203,6 +204,53 @@ static void test_chunks(void) {
         for (int i = 1; i <= 64; i++)
             CHECK(y[-i] == (char)0xCD && y[n * item + i - 1] == (char)0xCD, "trial %d overrun", trial);
     }
+}
+
+/* A scale that is NaN, with every bit set below the exponent: what is kept is NaN, the same one for all numbers. */
+static void test_nan_scale(void) {
+    enum { N = 100 };
+    static char x[N * 8], y[N * 8], plain[8];
+    const fd_law law = {random_u64(), random_u64(), FD_KEEP_ALL};
+    const int64_t n = N, step = 1;
+    const fd_view mask = {law, 0, 1, &n, &step};
+    const uint64_t all = ~(uint64_t)0 >> 1, usual = (uint64_t)0x7FF8 << 48;
+    double scale, nan;
+    memcpy(&scale, &all, 8), memcpy(&nan, &usual, 8);
+    for (int d = 0; d < FD_NDTYPES; d++)
+        for (int stream = 0; stream < 2; stream++) {
+            const int64_t item = items[d];
+            random_values((fd_dtype)d, x, N);
+            fd_set_stream_bytes(stream);
+            fd_mask_apply(&mask, (fd_dtype)d, scale, x, &item, y, &item);
+            fd_set_stream_bytes(0);
+            scale_one((fd_dtype)d, x, plain, 1, nan);
+            for (int64_t i = 0; i < N; i++)
+                CHECK(memcmp(y + i * item, plain, (size_t)item) == 0, "dtype %d element %d", d, (int)i);
+        }
+}
+
+/* The caller's rounding mode holds for every thread's share. */
+static void test_rounding_mode(void) {
+#ifdef FE_UPWARD
+    enum { N = 1 << 19 };
+    static float x[N], one[N], many[N];
+    const fd_law law = {random_u64(), random_u64(), FD_KEEP_ALL};
+    const int64_t n = N, step = 1, item = 4;
+    const fd_view mask = {law, 0, 1, &n, &step};
+    const int threads = fd_get_num_threads();
+    random_values(FD_F32, (char *)x, N);
+    fd_mask_apply(&mask, FD_F32, 1.0 / 0.7, x, &item, many, &item); /* the workers start, and round as usual */
+    fesetround(FE_UPWARD);
+    for (int trial = 0; trial < 3; trial++) {
+        fd_set_num_threads(threads);
+        fd_mask_apply(&mask, FD_F32, 1.0 / 0.7, x, &item, many, &item);
+        fd_set_num_threads(1);
+        fd_mask_apply(&mask, FD_F32, 1.0 / 0.7, x, &item, one, &item);
+        CHECK(memcmp(one, many, sizeof one) == 0, "%d threads", threads);
+    }
+    fesetround(FE_TONEAREST);
+    fd_set_num_threads(threads);
+#endif
 }
 
 /* Strides so large that a step past the end of an axis leaves int64: nothing overflows, and the bits are right. */
@@ -319,6 +367,8 @@ int main(void) {
             test_bits();
             test_blocks();
             test_chunks();
+            test_nan_scale();
+            test_rounding_mode();
             test_runs();
             test_views();
             test_guard_pages();
