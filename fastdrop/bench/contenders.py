@@ -38,7 +38,7 @@ class Contender:
     threads : {"told", "one", "own"}
         Whether it runs on as many threads as it is told, always on one, or on as many as it takes.
     spins : bool
-        Whether threads of its own go on spinning after a call (OpenMP's do, for about 10 ms).
+        Whether threads of its own go on spinning after a call (OpenMP's do, for about 10 ms; Eigen's, too).
     """
 
     name: str
@@ -76,8 +76,8 @@ CONTENDERS = {
             "torch-plain", "PyTorch without dropout", "peer",
             {"training-step": partial(_torch.prepare_step, dropout=False)}, "torch", spins=True,
         ),
-        Contender("jax", "JAX", "peer", _jax.PREPARE, "jax", ("float32", "float16", "bfloat16"), "own"),
-        Contender("tensorflow", "TensorFlow", "peer", _tensorflow.PREPARE, "tensorflow", threads="own"),
+        Contender("jax", "JAX", "peer", _jax.PREPARE, "jax", ("float32", "float16", "bfloat16"), "own", True),
+        Contender("tensorflow", "TensorFlow", "peer", _tensorflow.PREPARE, "tensorflow", threads="own", spins=True),
     )
 }  # fmt: skip
 
@@ -97,7 +97,8 @@ class Entry:
     def ready(self, arrays: Arrays) -> Ready:
         """Prepare it; `arrays` are those of a case that differs in threads and instruction set at most."""
         made = self.contender.prepare[self.case.family](self.case, arrays)
-        return replace(made, spins=self.contender.spins and self.case.threads > 1)
+        several = self.case.threads > 1 or self.contender.threads == "own"
+        return replace(made, spins=self.contender.spins and several)
 
 
 def _reason(contender: Contender, case: Case) -> str | None:
