@@ -23,6 +23,7 @@ from typing import Any
 
 from ._core import Generator, Mask
 from ._version import __version__
+from .broadcast import drop_path, dropout1d, dropout2d, dropout3d, locked_dropout, spatial_dropout
 from .functional import dropout
 from .random import default_generator, manual_seed
 from .runtime import available_isas, get_num_threads, isa, set_isa, set_num_threads
@@ -33,16 +34,22 @@ __all__ = [
     "__version__",
     "available_isas",
     "default_generator",
+    "drop_path",
     "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
     "get_include",
     "get_num_threads",
     "isa",
+    "locked_dropout",
     "manual_seed",
     "set_isa",
     "set_num_threads",
+    "spatial_dropout",
 ]
 
-_MODULES = ("bench", "functional", "mnist", "nn", "optim", "random", "reference", "runtime")
+_MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime")
 # Names of the framework that PyTorch has at the top level, so that its examples run with the import changed.
 _FROM_NN = (
     "Tensor",

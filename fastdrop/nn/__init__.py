@@ -13,7 +13,7 @@ from __future__ import annotations
 from fastdrop.nn import functional
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
-from fastdrop.nn.dropout import Dropout
+from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
 from fastdrop.nn.functional import relu
 from fastdrop.nn.layers import (
     Conv2d,
@@ -34,11 +34,16 @@ __all__ = [
     "Callback",
     "Conv2d",
     "CrossEntropyLoss",
+    "DropPath",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Flatten",
     "History",
     "Identity",
     "Linear",
+    "LockedDropout",
     "MSELoss",
     "MaxPool2d",
     "Module",

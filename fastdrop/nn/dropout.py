@@ -1,10 +1,11 @@
-"""The dropout layer."""
+"""The dropout layers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from fastdrop._core import Generator
+from fastdrop.broadcast import path_shape
 from fastdrop.functional import check_p, check_scaling
 from fastdrop.nn import functional as F
 from fastdrop.nn.module import Module
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastdrop.nn.tensor import Tensor
 
-__all__ = ["Dropout"]
+__all__ = ["DropPath", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "LockedDropout"]
 
 
 class Dropout(Module):
@@ -91,3 +92,143 @@ class Dropout(Module):
         if self.scaling != "inverted":
             text += f", scaling={self.scaling!r}"
         return text
+
+
+class _SharedDropout(Module):
+    """What the kinds with shared decisions have in common: p, inplace, a generator, and one word of their own."""
+
+    def __init__(self, p: float, inplace: bool, generator: Generator | None, **option: Any) -> None:
+        super().__init__()
+        check_p(p)
+        if generator is not None and not isinstance(generator, Generator):
+            raise TypeError(f"generator must be a fastdrop.Generator, got a {type(generator).__name__}")
+        self.p = p
+        self.inplace = inplace
+        self.generator = generator
+        self._option = option
+
+    def _function(self, input: Any, *args: Any, **kwargs: Any) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, input: Any) -> Tensor:
+        return self._function(input, self.p, self.training, self.inplace, generator=self.generator, **self._option)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{k}={v!r}" for k, v in {"p": self.p, "inplace": self.inplace, **self._option}.items())
+
+
+class Dropout1d(_SharedDropout):
+    """Drops whole channels of (N, C, L) or (C, L); see `fastdrop.dropout1d`.
+
+    Parameters
+    ----------
+    p : float
+        The probability to drop a channel, 0 <= p <= 1.
+    inplace, generator
+        As of `Dropout`.
+    channels_last : bool
+        Whether inputs are (N, L, C) or (L, C).
+
+    Examples
+    --------
+    >>> Dropout1d(0.2)
+    Dropout1d(p=0.2, inplace=False, channels_last=False)
+    """
+
+    _function = staticmethod(F.dropout1d)
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        inplace: bool = False,
+        *,
+        channels_last: bool = False,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__(p, inplace, generator, channels_last=channels_last)
+
+
+class Dropout2d(Dropout1d):
+    """Drops whole feature maps of (N, C, H, W), or (N, H, W, C) with `channels_last`; see `fastdrop.dropout2d`.
+
+    Parameters are `Dropout1d`'s.
+
+    Examples
+    --------
+    >>> Dropout2d(0.2, channels_last=True)
+    Dropout2d(p=0.2, inplace=False, channels_last=True)
+    """
+
+    _function = staticmethod(F.dropout2d)
+
+
+class Dropout3d(Dropout1d):
+    """Drops whole feature maps of (N, C, D, H, W) or (C, D, H, W); see `fastdrop.dropout3d`.
+
+    Parameters are `Dropout1d`'s.
+
+    Examples
+    --------
+    >>> Dropout3d()
+    Dropout3d(p=0.5, inplace=False, channels_last=False)
+    """
+
+    _function = staticmethod(F.dropout3d)
+
+
+class DropPath(_SharedDropout):
+    """Drops a residual branch, for each example or for all: stochastic depth; see `fastdrop.drop_path`.
+
+    Parameters
+    ----------
+    p : float
+        The probability to drop the branch, 0 <= p <= 1.
+    mode : {"row", "batch"}
+        One decision per example, or one for all.
+    inplace, generator
+        As of `Dropout`.
+
+    Examples
+    --------
+    >>> DropPath(0.1)
+    DropPath(p=0.1, inplace=False, mode='row')
+    """
+
+    _function = staticmethod(F.drop_path)
+
+    def __init__(
+        self, p: float = 0.5, mode: str = "row", inplace: bool = False, *, generator: Generator | None = None
+    ) -> None:
+        path_shape((1,), mode)
+        super().__init__(p, inplace, generator, mode=mode)
+
+
+class LockedDropout(_SharedDropout):
+    """Drops the same features at every step of a sequence; see `fastdrop.locked_dropout`.
+
+    Parameters
+    ----------
+    p : float
+        The probability to drop a feature, 0 <= p <= 1.
+    batch_first : bool
+        Whether inputs are (N, T, C); else (T, N, C).
+    inplace, generator
+        As of `Dropout`.
+
+    Examples
+    --------
+    >>> LockedDropout(0.3)
+    LockedDropout(p=0.3, inplace=False, batch_first=False)
+    """
+
+    _function = staticmethod(F.locked_dropout)
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        inplace: bool = False,
+        *,
+        batch_first: bool = False,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__(p, inplace, generator, batch_first=batch_first)

@@ -10,22 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastdrop
-from fastdrop.functional import check_p, check_scaling, noise_shape_to_mask_shape
 from fastdrop.nn import kernels
 from fastdrop.nn import operations as ops
-from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
+from fastdrop.nn.autograd import Array, record
+from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
 from fastdrop.nn.tensor import Tensor, as_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fastdrop import Generator
+    pass
 
 __all__ = [
-    "conv2d", "cross_entropy", "dropout", "flatten", "linear", "log_softmax", "max_pool2d", "mse_loss", "nll_loss",
-    "relu", "softmax",
+    "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "flatten", "linear",
+    "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu", "softmax",
 ]  # fmt: skip
 
 
@@ -52,81 +49,6 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
     tensor([0., 0., 2.])
     """
     return ops.relu(as_tensor(input), inplace)
-
-
-def dropout(
-    input: Any,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    *,
-    noise_shape: Sequence[int | None] | None = None,
-    scaling: str = "inverted",
-    generator: Generator | None = None,
-) -> Tensor:
-    """Zero elements with probability `p` and scale the others by 1 / (1 - p), in training.
-
-    ``y = x / (1 - p)`` where the mask keeps, 0 elsewhere; the gradient is the same operation on `dy`. The mask is a
-    value of the generator, never an array: backward makes its bits again.
-
-    Parameters
-    ----------
-    input : Tensor or ndarray
-        Any shape, floating dtype.
-    p : float
-        The probability to drop an element, 0 <= p <= 1.
-    training : bool
-        Outside training the input itself is returned (for ``scaling="standard"``, the input times 1 - p).
-    inplace : bool
-        Overwrite `input` and return it.
-    noise_shape : sequence of int or None, optional
-        Shape of the mask, broadcast over the input: each entry 1, the input's size, or None for the input's size.
-    scaling : {"inverted", "standard"}
-        "inverted" scales in training; "standard" does not, and multiplies by 1 - p outside training instead.
-    generator : fastdrop.Generator, optional
-        Where the mask comes from; by default `fastdrop.default_generator()`.
-
-    Raises
-    ------
-    ValueError
-        If `p`, `noise_shape` or `scaling` is out of range.
-    TypeError
-        If `p` is no number, or `input` has no floating dtype.
-    RuntimeError
-        With `inplace`, if backward needs the values that would be overwritten, or `input` is a leaf.
-
-    Examples
-    --------
-    >>> dropout(np.ones(4, dtype=np.float32), p=0.0)
-    tensor([1., 1., 1., 1.])
-    >>> dropout(np.ones(4, dtype=np.float32), p=1.0)
-    tensor([0., 0., 0., 0.])
-    """
-    p = check_p(p)
-    check_scaling(scaling)
-    x = as_tensor(input)
-    if x.array.dtype.kind != "f":
-        raise TypeError(f"dropout: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
-    if not training and scaling == "standard" and p > 0:
-        return x.mul_(1 - p) if inplace else as_tensor(x * (1 - p))
-    if not training or p == 0:
-        return x
-    shape = noise_shape_to_mask_shape(noise_shape, x.array.shape)
-    if inplace:
-        check_inplace(x, "dropout")
-    mask = (fastdrop.default_generator() if generator is None else generator).mask(shape, p)
-    if shape != x.array.shape:
-        mask = mask.broadcast_to(x.array.shape)
-    scale = None if scaling == "inverted" else 1.0
-
-    def function(dy: Array) -> tuple[Array]:
-        return (mask.apply(dy, scale=scale),)
-
-    if not inplace:
-        return record("dropout", mask.apply(x.array, scale=scale), (x,), function)
-    mask.apply(x.array, out=x.array, scale=scale)
-    record_inplace("dropout", x, function)
-    return x
 
 
 def softmax(input: Any, dim: int) -> Tensor:

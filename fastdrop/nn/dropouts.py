@@ -1,0 +1,206 @@
+"""Every kind of dropout as a function on tensors; `nn.functional` has them all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fastdrop
+from fastdrop.broadcast import feature_shape, locked_shape, path_shape
+from fastdrop.functional import check_p, check_scaling, noise_shape_to_mask_shape
+from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
+from fastdrop.nn.tensor import Tensor, as_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastdrop import Generator
+
+__all__ = ["drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "locked_dropout"]
+
+
+def dropout(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    noise_shape: Sequence[int | None] | None = None,
+    scaling: str = "inverted",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Zero elements with probability `p` and scale the others by 1 / (1 - p), in training.
+
+    ``y = x / (1 - p)`` where the mask keeps, 0 elsewhere; the gradient is the same operation on `dy`. The mask is a
+    value of the generator, never an array: backward makes its bits again.
+
+    Parameters
+    ----------
+    input : Tensor or ndarray
+        Any shape, floating dtype.
+    p : float
+        The probability to drop an element, 0 <= p <= 1.
+    training : bool
+        Outside training the input itself is returned (for ``scaling="standard"``, the input times 1 - p).
+    inplace : bool
+        Overwrite `input` and return it.
+    noise_shape : sequence of int or None, optional
+        Shape of the mask, broadcast over the input: each entry 1, the input's size, or None for the input's size.
+    scaling : {"inverted", "standard"}
+        "inverted" scales in training; "standard" does not, and multiplies by 1 - p outside training instead.
+    generator : fastdrop.Generator, optional
+        Where the mask comes from; by default `fastdrop.default_generator()`.
+
+    Raises
+    ------
+    ValueError
+        If `p`, `noise_shape` or `scaling` is out of range.
+    TypeError
+        If `p` is no number, or `input` has no floating dtype.
+    RuntimeError
+        With `inplace`, if backward needs the values that would be overwritten, or `input` is a leaf.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dropout(np.ones(4, dtype=np.float32), p=0.0)
+    tensor([1., 1., 1., 1.])
+    >>> dropout(np.ones(4, dtype=np.float32), p=1.0)
+    tensor([0., 0., 0., 0.])
+    """
+    p = check_p(p)
+    check_scaling(scaling)
+    x = as_tensor(input)
+    if x.array.dtype.kind != "f":
+        raise TypeError(f"dropout: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
+    if not training and scaling == "standard" and p > 0:
+        return x.mul_(1 - p) if inplace else as_tensor(x * (1 - p))
+    if not training or p == 0:
+        return x
+    shape = noise_shape_to_mask_shape(noise_shape, x.array.shape)
+    if inplace:
+        check_inplace(x, "dropout")
+    mask = (fastdrop.default_generator() if generator is None else generator).mask(shape, p)
+    if shape != x.array.shape:
+        mask = mask.broadcast_to(x.array.shape)
+    scale = None if scaling == "inverted" else 1.0
+
+    def function(dy: Array) -> tuple[Array]:
+        return (mask.apply(dy, scale=scale),)
+
+    if not inplace:
+        return record("dropout", mask.apply(x.array, scale=scale), (x,), function)
+    mask.apply(x.array, out=x.array, scale=scale)
+    record_inplace("dropout", x, function)
+    return x
+
+
+def dropout1d(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    channels_last: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drop whole channels of (N, C, L) or (C, L); see `fastdrop.dropout1d`, and `dropout` for the rest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dropout1d(np.ones((2, 3), np.float32), 0.5, generator=fastdrop.Generator(1))
+    tensor([[0., 0., 0.],
+            [2., 2., 2.]])
+    """
+    x = as_tensor(input)
+    shape = feature_shape(x.array.shape, 1, channels_last)
+    return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
+
+
+def dropout2d(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    channels_last: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drop whole feature maps of (N, C, H, W); see `fastdrop.dropout2d`, and `dropout` for the rest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dropout2d(np.ones((1, 2, 2, 2), np.float32), 0.5, generator=fastdrop.Generator(1)).array[0, :, 0, 0]
+    array([0., 2.], dtype=float32)
+    """
+    x = as_tensor(input)
+    shape = feature_shape(x.array.shape, 2, channels_last)
+    return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
+
+
+def dropout3d(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    channels_last: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drop whole feature maps of (N, C, D, H, W) or (C, D, H, W); see `fastdrop.dropout3d`, and `dropout` for the rest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dropout3d(np.ones((2, 1, 1, 2), np.float32), 0.5, generator=fastdrop.Generator(1)).array[:, 0, 0]
+    array([[0., 0.],
+           [2., 2.]], dtype=float32)
+    """
+    x = as_tensor(input)
+    shape = feature_shape(x.array.shape, 3, channels_last)
+    return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
+
+
+def drop_path(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    mode: str = "row",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drop a residual branch for each example ("row") or for all ("batch"); see `fastdrop.drop_path`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> drop_path(np.ones((2, 3), np.float32), 0.5, generator=fastdrop.Generator(1))
+    tensor([[0., 0., 0.],
+            [2., 2., 2.]])
+    """
+    x = as_tensor(input)
+    return dropout(x, p, training, inplace, noise_shape=path_shape(x.array.shape, mode), generator=generator)
+
+
+def locked_dropout(
+    input: Any,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    batch_first: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drop the same features at every step of (T, N, C); see `fastdrop.locked_dropout`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> locked_dropout(np.ones((2, 3), np.float32), 0.5, generator=fastdrop.Generator(1))
+    tensor([[0., 2., 0.],
+            [0., 2., 0.]])
+    """
+    x = as_tensor(input)
+    return dropout(x, p, training, inplace, noise_shape=locked_shape(x.array.shape, batch_first), generator=generator)
