@@ -1,4 +1,4 @@
-"""Optimizers with PyTorch's names, arguments and numbers: `SGD` and `Adam`.
+"""Optimizers with PyTorch's names, arguments and numbers: `SGD`, `Adam` and `AdamW`.
 
 Updates are made in place on the parameters' memory, through one scratch array per dtype that all parameters share.
 """
@@ -15,7 +15,7 @@ from fastdrop.nn.autograd import Array, enable_grad
 from fastdrop.nn.module import zero_grad
 from fastdrop.nn.tensor import Tensor
 
-__all__ = ["SGD", "Adam", "Optimizer"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
 Params: TypeAlias = "Iterable[Tensor] | Iterable[dict[str, Any]]"
 
@@ -333,3 +333,51 @@ class Adam(Optimizer):
         np.divide(mean, scratch, out=scratch)
         scratch *= group["lr"] / (1 - beta1**step)
         p -= scratch
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: the weights shrink by themselves, not through the gradient's statistics.
+
+    ``p *= 1 - lr * weight_decay``, and then `Adam`'s step without weight decay.
+
+    Parameters
+    ----------
+    params, lr, betas, eps, amsgrad
+        As of `Adam`.
+    weight_decay : float
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+
+    References
+    ----------
+    Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019.
+
+    Examples
+    --------
+    >>> from fastdrop import nn
+    >>> w = nn.Parameter(np.array([1.0]))
+    >>> optimizer = AdamW([w], lr=0.5, weight_decay=0.1)
+    >>> w.grad = nn.Tensor(np.array([0.0]))
+    >>> optimizer.step()
+    >>> w.item()
+    0.95
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+
+    def _update(self, p: Array, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
+        if group["weight_decay"]:
+            p *= 1 - group["lr"] * group["weight_decay"]
+        super()._update(p, grad, state, {**group, "weight_decay": 0.0})

@@ -21,7 +21,12 @@ ADAMS = [
     {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 0.1},
     {"lr": 0.1, "amsgrad": True},
 ]
-CASES = [("SGD", options) for options in SGDS] + [("Adam", options) for options in ADAMS]
+ADAMWS = [{}, {"lr": 0.01, "weight_decay": 0.3}, {"lr": 0.1, "weight_decay": 0.1, "amsgrad": True}]
+CASES = [
+    *(("SGD", options) for options in SGDS),
+    *(("Adam", options) for options in ADAMS),
+    *(("AdamW", options) for options in ADAMWS),
+]
 
 
 def parameters(dtype=np.float64):

@@ -27,6 +27,7 @@ from fastdrop.nn.layers import (
     ReLU,
 )
 from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
+from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
 
@@ -39,12 +40,14 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "EarlyStopping",
     "Flatten",
     "History",
     "Identity",
     "Linear",
     "LockedDropout",
     "MSELoss",
+    "MaxNorm",
     "MaxPool2d",
     "Module",
     "ModuleList",
@@ -62,6 +65,7 @@ __all__ = [
     "functional",
     "is_grad_enabled",
     "load_weights",
+    "max_norm_",
     "no_grad",
     "ones",
     "predict",

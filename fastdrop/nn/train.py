@@ -41,6 +41,9 @@ class Callback:
     def on_epoch_end(self, history: History, model: Module) -> bool | None:
         """After each epoch, with its numbers in ``history.epochs[-1]``; returning True ends the run."""
 
+    def on_run_end(self, history: History, model: Module) -> None:
+        """After the last epoch, whatever it ended by; not after an exception."""
+
 
 class History:
     """What happened in each epoch of a run.
@@ -199,6 +202,8 @@ def fit(
                 wishes = [callback.on_epoch_end(history, model) for callback in callbacks]
                 if any(wishes):
                     break
+            for callback in callbacks:
+                callback.on_run_end(history, model)
     finally:
         _restore(modes)
     return history
