@@ -39,11 +39,10 @@ struct fd_job {
     /* Units of the parallel loop: a walk over the first `outer` axes, times `chunks` of what is inside them. */
     int outer;
     int64_t chunks;
-    int64_t repeat_axis; /* RUNS: the axis that reuses bits, or -1 */
-    int a_axis;          /* TILES: the axis along which the mask runs */
-    int64_t inner;       /* ROWS: elements inside the outer axes, */
-    int64_t chunk;       /* taken so many at once, */
-    int64_t period;      /* and bits and words after which the mask repeats itself there, or 0 */
+    int a_axis;     /* TILES: the axis along which the mask runs */
+    int64_t inner;  /* ROWS: elements inside the outer axes, */
+    int64_t chunk;  /* taken so many at once, */
+    int64_t period; /* and bits and words after which the mask repeats itself there, or 0 */
     void (*plan)(const fd_job *j, int64_t begin, int64_t end);
 };
 
@@ -80,7 +79,8 @@ static void run(const fd_job *j, const uint64_t *bits, size_t off, int64_t n, co
 
 static void do_runs(const fd_job *j, int64_t begin, int64_t end) {
     const fd_axis row = j->axes[j->nd - 1];
-    const fd_axis repeat = j->repeat_axis >= 0 ? j->axes[j->repeat_axis] : (fd_axis){1, 0, 0, 0};
+    /* The axis between the outer ones and the row, if there is one, reuses bits. */
+    const fd_axis repeat = j->outer < j->nd - 1 ? j->axes[j->outer] : (fd_axis){1, 0, 0, 0};
     /* A chunk is applied while the next one's bits are made. Where y's lines and the chunks do not meet, the elements
      * on a line that two chunks share wait for the second: their bits, part of a block, move in front of its own. */
     _Alignas(FD_LINE) uint64_t buffers[2][LINE_WORDS + CHUNK / 64 + LINE_WORDS];
@@ -112,7 +112,7 @@ static void do_runs(const fd_job *j, int64_t begin, int64_t end) {
                 last.bits = bits - FD_BLOCK_WORDS, last.off = FD_BLOCK_BITS + off - (size_t)held;
                 last.x = x - held * row.x, last.y = y - held * row.y;
                 last.n = (size_t)(n + held);
-                held = to < row.n && begin + 1 < end ? (int64_t)((uintptr_t)(y + n * row.y) % 64) / row.y : 0;
+                held = to < row.n && begin + 1 < end ? (int64_t)fd_past_line(y + n * row.y, last.item) : 0;
                 last.n -= (size_t)held;
                 turn = !turn;
             } else {
@@ -294,9 +294,8 @@ static void execute(fd_job *j, const fd_view *mask) {
     const int inner = j->nd - 1;
     const fd_axis last = j->axes[inner];
     if (last.m == 1 && last.n >= LONG_ROW) {
-        j->repeat_axis = -1;
         j->outer = inner;
-        if (inner > 0 && j->axes[inner - 1].m == 0) j->repeat_axis = j->outer = inner - 1;
+        if (inner > 0 && j->axes[inner - 1].m == 0) j->outer = inner - 1;
         j->chunks = ceil_div(last.n + FD_BLOCK_BITS - 1, CHUNK);
         const int64_t repeats = j->outer < inner ? j->axes[inner - 1].n : 1;
         in_parallel(j, do_runs, count(j->axes, j->outer) * j->chunks, ceil_div(last.n, j->chunks) * repeats);

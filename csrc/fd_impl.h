@@ -40,10 +40,13 @@ typedef struct {
  * too, did worse. */
 #define FD_WARM 1024
 
+/* Elements between the start of a line and p. */
+static inline size_t fd_past_line(const void *p, size_t item) { return (uintptr_t)p % FD_LINE / item; }
+
 /* About n elements more. Pieces end where a cache line of y does, so that only the run's own ends are ragged. */
 static inline void fd_advance(fd_errand *e, size_t n) {
     if (n < e->n)
-        n -= ((uintptr_t)e->y + n * e->item) % FD_LINE / e->item;
+        n -= fd_past_line(e->y + n * e->item, e->item);
     else
         n = e->n;
     e->run(e->bits, e->off, n, e->x, e->y, e->scale);

@@ -151,6 +151,10 @@ def check_out(cnp.ndarray x not None, out):
         raise ValueError(f"out may have elements that share memory (strides {out.strides}): each needs its own")
 
 
+cdef double inverted_scale(double p) noexcept:
+    return 1.0 / (1.0 - p) if p < 1.0 else 0.0
+
+
 cdef int apply_view(const fd_view *mask, int code, double scale, cnp.ndarray x, cnp.ndarray y) except -1:
     """`fd_mask_apply` on two arrays that were checked. A short call keeps the GIL: handing it over takes longer."""
     cdef const void *from_ = cnp.PyArray_DATA(x)

@@ -237,5 +237,5 @@ def apply_fresh(rng, x, p):
     view.law.call = take(rng)
     view.law.q = fd_threshold(p)
     view.start = 0
-    apply_view(&view, code, 1.0 / (1.0 - p) if p < 1.0 else 0.0, a, y)
+    apply_view(&view, code, inverted_scale(p), a, y)
     return y

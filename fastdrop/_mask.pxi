@@ -215,7 +215,7 @@ cdef class Mask:
         cdef double factor
         # Whatever runs the caller's code comes first: from the first look at a shape to the kernel nothing may change it.
         if scale is None:
-            factor = 1.0 / (1.0 - m.drop) if m.drop < 1.0 else 0.0
+            factor = inverted_scale(m.drop)
         else:
             factor = check_real("scale", scale)
         a = x if type(x) is np.ndarray else np.asarray(x)
