@@ -60,10 +60,9 @@ def feature_shape(shape: Shape, spatial: int, channels_last: bool = False) -> Sh
             f"dropout2d reads 3 axes as {order}, as dropout1d does; give (1, ...) for one image without a batch",
             stacklevel=3,
         )
-        return spatial_shape(shape, channels_last)
-    if rank == spatial + 2:
-        return spatial_shape(shape, channels_last)
-    return spatial_shape((1, *shape), channels_last)[1:]
+    elif rank == spatial + 1:
+        return spatial_shape((1, *shape), channels_last)[1:]
+    return spatial_shape(shape, channels_last)
 
 
 def path_shape(shape: Shape, mode: str = "row") -> Shape:

@@ -11,14 +11,40 @@ from fastdrop.nn import functional as F
 from fastdrop.nn.module import Module
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fastdrop.nn.tensor import Tensor
 
 __all__ = ["DropPath", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "LockedDropout"]
 
 
-class Dropout(Module):
+class _DropoutBase(Module):
+    """What every kind has in common: p, inplace, a generator, and options of its own, which are attributes too."""
+
+    #: The kind as a function on tensors, which takes the options by their names.
+    _function: Callable[..., Tensor]
+
+    def __init__(self, p: float, inplace: bool, generator: Generator | None, **options: Any) -> None:
+        super().__init__()
+        check_p(p)
+        if generator is not None and not isinstance(generator, Generator):
+            raise TypeError(f"generator must be a fastdrop.Generator, got a {type(generator).__name__}")
+        self.p = p
+        self.inplace = inplace
+        self.generator = generator
+        self._options = tuple(options)
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def forward(self, input: Any) -> Tensor:
+        options = {name: getattr(self, name) for name in self._options}
+        return self._function(input, self.p, self.training, self.inplace, generator=self.generator, **options)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in ("p", "inplace", *self._options))
+
+
+class Dropout(_DropoutBase):
     """In training, zeroes each element with probability `p` and scales the others by 1 / (1 - p).
 
     Every call takes a new mask. The layer keeps no array: a mask is a value, and backward makes the same bits again.
@@ -52,6 +78,10 @@ class Dropout(Module):
     tensor([1., 1., 1.])
     """
 
+    _function = staticmethod(F.dropout)
+    noise_shape: Sequence[int | None] | None
+    scaling: str
+
     def __init__(
         self,
         p: float = 0.5,
@@ -61,29 +91,10 @@ class Dropout(Module):
         scaling: str = "inverted",
         generator: Generator | None = None,
     ) -> None:
-        super().__init__()
-        check_p(p)
+        super().__init__(p, inplace, generator, noise_shape=noise_shape, scaling=scaling)
         check_scaling(scaling)
-        if generator is not None and not isinstance(generator, Generator):
-            raise TypeError(f"generator must be a fastdrop.Generator, got a {type(generator).__name__}")
         if isinstance(noise_shape, (str, bytes)):
             raise TypeError(f"noise_shape must be a sequence of ints and None, got {noise_shape!r}")
-        self.p = p
-        self.inplace = inplace
-        self.noise_shape = noise_shape
-        self.scaling = scaling
-        self.generator = generator
-
-    def forward(self, input: Any) -> Tensor:
-        return F.dropout(
-            input,
-            self.p,
-            self.training,
-            self.inplace,
-            noise_shape=self.noise_shape,
-            scaling=self.scaling,
-            generator=self.generator,
-        )
 
     def extra_repr(self) -> str:
         text = f"p={self.p}, inplace={self.inplace}"
@@ -94,30 +105,7 @@ class Dropout(Module):
         return text
 
 
-class _SharedDropout(Module):
-    """What the kinds with shared decisions have in common: p, inplace, a generator, and one word of their own."""
-
-    def __init__(self, p: float, inplace: bool, generator: Generator | None, **option: Any) -> None:
-        super().__init__()
-        check_p(p)
-        if generator is not None and not isinstance(generator, Generator):
-            raise TypeError(f"generator must be a fastdrop.Generator, got a {type(generator).__name__}")
-        self.p = p
-        self.inplace = inplace
-        self.generator = generator
-        self._option = option
-
-    def _function(self, input: Any, *args: Any, **kwargs: Any) -> Tensor:
-        raise NotImplementedError
-
-    def forward(self, input: Any) -> Tensor:
-        return self._function(input, self.p, self.training, self.inplace, generator=self.generator, **self._option)
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{k}={v!r}" for k, v in {"p": self.p, "inplace": self.inplace, **self._option}.items())
-
-
-class Dropout1d(_SharedDropout):
+class Dropout1d(_DropoutBase):
     """Drops whole channels of (N, C, L) or (C, L); see `fastdrop.dropout1d`.
 
     Parameters
@@ -176,7 +164,7 @@ class Dropout3d(Dropout1d):
     _function = staticmethod(F.dropout3d)
 
 
-class DropPath(_SharedDropout):
+class DropPath(_DropoutBase):
     """Drops a residual branch, for each example or for all: stochastic depth; see `fastdrop.drop_path`.
 
     Parameters
@@ -203,7 +191,7 @@ class DropPath(_SharedDropout):
         super().__init__(p, inplace, generator, mode=mode)
 
 
-class LockedDropout(_SharedDropout):
+class LockedDropout(_DropoutBase):
     """Drops the same features at every step of a sequence; see `fastdrop.locked_dropout`.
 
     Parameters

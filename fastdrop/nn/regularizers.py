@@ -10,7 +10,7 @@ import numpy as np
 from fastdrop.nn.autograd import Array
 from fastdrop.nn.module import Module
 from fastdrop.nn.tensor import Tensor
-from fastdrop.nn.train import Callback, History
+from fastdrop.nn.train import Callback, History, more_is_better
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +87,7 @@ class EarlyStopping(Callback):
             self._forget()
         gain = math.nan if math.isnan(now) else math.inf  # a NaN is no improvement, not even on nothing
         if self.best is not None:
-            gain = now - self.best if self.monitor.endswith("accuracy") else self.best - now
+            gain = now - self.best if more_is_better(self.monitor) else self.best - now
         if gain > self.min_delta:
             self.best, self.best_epoch, self._waited = now, epoch, 0
             if self.restore_best:

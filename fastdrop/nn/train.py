@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastdrop._extra import extra
 from fastdrop._files import whole_file
 from fastdrop.nn.autograd import Array, no_grad
 from fastdrop.nn.creation import numpy_generator
@@ -43,6 +44,11 @@ class Callback:
 
     def on_run_end(self, history: History, model: Module) -> None:
         """After the last epoch, whatever it ended by; not after an exception."""
+
+
+def more_is_better(metric: str) -> bool:
+    """Whether a metric of a history grows as the model improves: an accuracy does, anything else is a loss."""
+    return metric.endswith("accuracy")
 
 
 class History:
@@ -76,7 +82,7 @@ class History:
     def best(self, metric: str) -> dict[str, Any]:
         """Return the epoch with the best value: the largest for an accuracy, the smallest for anything else."""
         self._check(metric)
-        pick = max if metric.endswith("accuracy") else min
+        pick = max if more_is_better(metric) else min
         return dict(pick(self.epochs, key=lambda epoch: epoch[metric]))
 
     def _check(self, metric: str) -> None:
@@ -287,20 +293,12 @@ def evaluate(model: Module, data: Data, batch_size: int = 512, *, loss: Loss = c
     return totals.scores()
 
 
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError('saving and loading weights needs safetensors: pip install "fastdrop[nn]"') from error
-    return safetensors.numpy
-
-
 def save_weights(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write the weights of a model, or a state dict, as a safetensors file.
 
     The file appears complete or not at all: it is written beside `path`, flushed to the disk and renamed.
     """
-    safetensors = _safetensors()
+    safetensors = extra("safetensors.numpy", "nn")
     state = model.state_dict() if isinstance(model, Module) else model
     arrays = {
         # Not ascontiguousarray, which gives a 0-d array an axis.
@@ -314,7 +312,7 @@ def save_weights(model: Module | Mapping[str, Any], path: str | os.PathLike[str]
 
 def load_weights(model: Module, path: str | os.PathLike[str], *, strict: bool = True) -> None:
     """Read a safetensors file into a model; see `Module.load_state_dict` for `strict` and the errors raised."""
-    safetensors = _safetensors()
+    safetensors = extra("safetensors.numpy", "nn")
     content = Path(path).read_bytes()
     try:
         weights = safetensors.load(content)
