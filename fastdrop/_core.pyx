@@ -151,14 +151,13 @@ def check_out(cnp.ndarray x not None, out):
         raise ValueError(f"out may have elements that share memory (strides {out.strides}): each needs its own")
 
 
-cdef int check_apart(object out, cnp.ndarray x, str name) except -1:
+def check_apart(out, cnp.ndarray x not None, str name):
     """Refuse an output that shares memory with the input `name` without being it, element by element."""
     same = (x.dtype.isnative and cnp.PyArray_DATA(x) == cnp.PyArray_DATA(<cnp.ndarray>out)
             and all(s == t or n == 1 for s, t, n in zip((<object>x).strides, out.strides, out.shape)))
     if not same and np.may_share_memory(x, out):
         raise ValueError(f"out overlaps {name} without being {name}: pass out={name} to work in place, "
                          "or memory of its own")
-    return 0
 
 
 cdef double inverted_scale(double p) noexcept:

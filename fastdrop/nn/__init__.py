@@ -11,10 +11,12 @@ Read it upwards: `autograd` (the tape), `tensor`, `functional` and `losses`, `mo
 from __future__ import annotations
 
 from fastdrop.nn import functional
+from fastdrop.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
 from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
 from fastdrop.nn.functional import relu
+from fastdrop.nn.fused import ActivationDropout, DropoutAdd
 from fastdrop.nn.layers import (
     Conv2d,
     CrossEntropyLoss,
@@ -30,8 +32,11 @@ from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
+from fastdrop.nn.zoneout import Zoneout
 
 __all__ = [
+    "ActivationDropout",
+    "AlphaDropout",
     "Callback",
     "Conv2d",
     "CrossEntropyLoss",
@@ -40,7 +45,9 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "DropoutAdd",
     "EarlyStopping",
+    "FeatureAlphaDropout",
     "Flatten",
     "History",
     "Identity",
@@ -56,6 +63,7 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Tensor",
+    "Zoneout",
     "arange",
     "as_tensor",
     "enable_grad",

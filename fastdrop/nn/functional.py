@@ -6,23 +6,24 @@ and defaults are PyTorch's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastdrop.nn import kernels
 from fastdrop.nn import operations as ops
+from fastdrop.nn.alpha import alpha_dropout, feature_alpha_dropout
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
+from fastdrop.nn.fused import activation_dropout, dropout_add
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
 from fastdrop.nn.tensor import Tensor, as_tensor
-
-if TYPE_CHECKING:
-    pass
+from fastdrop.nn.zoneout import zoneout
 
 __all__ = [
-    "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "flatten", "linear",
-    "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu", "softmax",
+    "activation_dropout", "alpha_dropout", "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d", "dropout2d",
+    "dropout3d", "dropout_add", "feature_alpha_dropout", "flatten", "linear", "locked_dropout", "log_softmax",
+    "max_pool2d", "mse_loss", "nll_loss", "relu", "softmax", "zoneout",
 ]  # fmt: skip
 
 
