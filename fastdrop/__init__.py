@@ -21,7 +21,7 @@ import importlib
 import os
 from typing import Any
 
-from ._core import Generator, Mask
+from ._core import Generator, Mask, apply_masks
 from ._version import __version__
 from .alpha import alpha_dropout, feature_alpha_dropout
 from .broadcast import drop_path, dropout1d, dropout2d, dropout3d, locked_dropout, spatial_dropout
@@ -37,6 +37,7 @@ __all__ = [
     "__version__",
     "activation_dropout",
     "alpha_dropout",
+    "apply_masks",
     "available_isas",
     "default_generator",
     "drop_path",
