@@ -28,6 +28,7 @@ from fastdrop.nn.layers import (
     NLLLoss,
     ReLU,
 )
+from fastdrop.nn.mc import MCPrediction, mc_dropout, mc_predict
 from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
@@ -53,6 +54,7 @@ __all__ = [
     "Identity",
     "Linear",
     "LockedDropout",
+    "MCPrediction",
     "MSELoss",
     "MaxNorm",
     "MaxPool2d",
@@ -74,6 +76,8 @@ __all__ = [
     "is_grad_enabled",
     "load_weights",
     "max_norm_",
+    "mc_dropout",
+    "mc_predict",
     "no_grad",
     "ones",
     "predict",
