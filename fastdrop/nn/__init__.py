@@ -17,6 +17,8 @@ from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn,
 from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
 from fastdrop.nn.functional import relu
 from fastdrop.nn.fused import ActivationDropout, DropoutAdd
+from fastdrop.nn.gelu import GELU
+from fastdrop.nn.layer_norm import LayerNorm
 from fastdrop.nn.layers import (
     Conv2d,
     CrossEntropyLoss,
@@ -36,6 +38,7 @@ from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, pr
 from fastdrop.nn.zoneout import Zoneout
 
 __all__ = [
+    "GELU",
     "ActivationDropout",
     "AlphaDropout",
     "Callback",
@@ -52,6 +55,7 @@ __all__ = [
     "Flatten",
     "History",
     "Identity",
+    "LayerNorm",
     "Linear",
     "LockedDropout",
     "MCPrediction",

@@ -16,14 +16,16 @@ from fastdrop.nn.alpha import alpha_dropout, feature_alpha_dropout
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
 from fastdrop.nn.fused import activation_dropout, dropout_add
+from fastdrop.nn.gelu import gelu
+from fastdrop.nn.layer_norm import layer_norm
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.zoneout import zoneout
 
 __all__ = [
-    "activation_dropout", "alpha_dropout", "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d", "dropout2d",
-    "dropout3d", "dropout_add", "feature_alpha_dropout", "flatten", "linear", "locked_dropout", "log_softmax",
-    "max_pool2d", "mse_loss", "nll_loss", "relu", "softmax", "zoneout",
+    "activation_dropout", "alpha_dropout", "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d",
+    "dropout2d", "dropout3d", "dropout_add", "feature_alpha_dropout", "flatten", "gelu", "layer_norm", "linear",
+    "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu", "softmax", "zoneout",
 ]  # fmt: skip
 
 
