@@ -13,6 +13,7 @@ import numpy as np
 from fastdrop.nn import kernels
 from fastdrop.nn import operations as ops
 from fastdrop.nn.alpha import alpha_dropout, feature_alpha_dropout
+from fastdrop.nn.attention import scaled_dot_product_attention
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
 from fastdrop.nn.fused import activation_dropout, dropout_add
@@ -25,7 +26,8 @@ from fastdrop.nn.zoneout import zoneout
 __all__ = [
     "activation_dropout", "alpha_dropout", "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d",
     "dropout2d", "dropout3d", "dropout_add", "feature_alpha_dropout", "flatten", "gelu", "layer_norm", "linear",
-    "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu", "softmax", "zoneout",
+    "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu", "scaled_dot_product_attention",
+    "softmax", "zoneout",
 ]  # fmt: skip
 
 
