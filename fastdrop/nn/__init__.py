@@ -32,6 +32,7 @@ from fastdrop.nn.layers import (
 )
 from fastdrop.nn.mc import MCPrediction, mc_dropout, mc_predict
 from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
+from fastdrop.nn.multihead import MultiheadAttention
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
@@ -64,6 +65,7 @@ __all__ = [
     "MaxPool2d",
     "Module",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
     "ReLU",
