@@ -36,6 +36,7 @@ from fastdrop.nn.multihead import MultiheadAttention
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
+from fastdrop.nn.transformer import TransformerEncoder, TransformerEncoderLayer
 from fastdrop.nn.zoneout import Zoneout
 
 __all__ = [
@@ -71,6 +72,8 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Tensor",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Zoneout",
     "arange",
     "as_tensor",
