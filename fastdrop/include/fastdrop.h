@@ -32,7 +32,7 @@
 extern "C" {
 #endif
 
-#define FD_ABI 3
+#define FD_ABI 2
 #define FD_MAX_NDIM 64
 #define FD_BLOCK_BITS 128
 /* q that keeps everything; q == 0 drops everything. Neither draws a random number. */
