@@ -64,6 +64,7 @@ _FROM_NN = (
     "Tensor",
     "arange",
     "as_tensor",
+    "cat",
     "enable_grad",
     "from_numpy",
     "is_grad_enabled",
@@ -72,6 +73,7 @@ _FROM_NN = (
     "rand",
     "randint",
     "randn",
+    "stack",
     "tensor",
     "zeros",
 )

@@ -33,6 +33,7 @@ from fastdrop.nn.layers import (
 from fastdrop.nn.mc import MCPrediction, mc_dropout, mc_predict
 from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
 from fastdrop.nn.multihead import MultiheadAttention
+from fastdrop.nn.operations import cat, stack
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
@@ -77,6 +78,7 @@ __all__ = [
     "Zoneout",
     "arange",
     "as_tensor",
+    "cat",
     "enable_grad",
     "evaluate",
     "fit",
@@ -95,6 +97,7 @@ __all__ = [
     "randn",
     "relu",
     "save_weights",
+    "stack",
     "tensor",
     "zeros",
 ]
