@@ -5,7 +5,8 @@
     model = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Dropout(p=0.5), nn.Linear(256, 10))
     history = nn.fit(model, (X, y), epochs=3, optimizer=optim.SGD(model.parameters(), lr=0.1))
 
-Read it upwards: `autograd` (the tape), `tensor`, `functional` and `losses`, `module`, `layers`, `train`.
+Read it upwards: `autograd` (the tape), `tensor`, `functional` and `losses`, `module`, `layers`,
+`recurrent`, `train`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from fastdrop.nn.mc import MCPrediction, mc_dropout, mc_predict
 from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
 from fastdrop.nn.multihead import MultiheadAttention
 from fastdrop.nn.operations import cat, stack
+from fastdrop.nn.recurrent import GRU, LSTM, RNN
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
@@ -42,6 +44,9 @@ from fastdrop.nn.zoneout import Zoneout
 
 __all__ = [
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "ActivationDropout",
     "AlphaDropout",
     "Callback",
