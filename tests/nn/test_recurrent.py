@@ -365,6 +365,18 @@ def test_inputs_without_gradient_and_other_memory_layouts(np_rng, layer):
 
 
 @layers
+def test_half_precision(np_rng, layer):
+    x = np_rng.standard_normal((T, N, C)).astype(np.float16)
+    half, single = (layer(C, H, 2, dtype=d, generator=fd.Generator(6), **ALL_DROPOUT) for d in (np.float16, np.float32))
+    single.load_state_dict(half.state_dict())
+    y, z = half(x)[0], single(x.astype(np.float32))[0]
+    y.backward(np.ones(y.shape)), z.backward(np.ones(z.shape))
+    assert y.dtype == half.weight_hh_l1.grad.dtype == np.float16
+    np.testing.assert_allclose(y.array, z.array, atol=0.01)
+    np.testing.assert_allclose(half.weight_ih_l0.grad.array, single.weight_ih_l0.grad.array, atol=0.1)
+
+
+@layers
 def test_a_batch_of_none(layer):
     ours = layer(C, H, 2, bidirectional=True, zoneout=0.5, **ALL_DROPOUT)
     x = nn.zeros(T, 0, C, requires_grad=True)
