@@ -25,18 +25,22 @@
 
 #define FD_REAL float
 #define FD_WORD uint32_t
+#define FD_FAR 110.0f
 #define FD_NAME(name) name##_f32
 #include "fd_fused_real.h"
 #undef FD_REAL
 #undef FD_WORD
+#undef FD_FAR
 #undef FD_NAME
 
 #define FD_REAL double
 #define FD_WORD uint64_t
+#define FD_FAR 800.0
 #define FD_NAME(name) name##_f64
 #include "fd_fused_real.h"
 #undef FD_REAL
 #undef FD_WORD
+#undef FD_FAR
 #undef FD_NAME
 
 static void widen_bf16(const void *x, float *out, size_t n) {

@@ -63,31 +63,44 @@ typedef FD_REAL FD_NAME(function)(FD_REAL t);
 
 static inline FD_REAL FD_NAME(identity)(FD_REAL t) { return t; }
 static inline FD_REAL FD_NAME(relu)(FD_REAL t) { return t < 0 ? 0 : t; } /* a NaN stays */
-static inline FD_REAL FD_NAME(gelu)(FD_REAL t) { return t * FD_NAME(normal_distribution)(t).phi; }
-static inline FD_REAL FD_NAME(silu)(FD_REAL t) { return t * FD_NAME(sigmoid)(t); }
+
+/* On the left a Phi(-a), on the right what it lacks to t: no cancellation, and 0 at minus infinity. */
+static inline FD_REAL FD_NAME(gelu)(FD_REAL t) {
+    const FD_NAME(normal_tail) d = FD_NAME(tail_of)(t);
+    const FD_REAL left = d.a * d.share * d.bell;
+    return t < 0 ? -left : t - left;
+}
+
+/* Where sigmoid(t) is 0 for what is smaller: there 0 * -Inf would be NaN. */
+static inline FD_REAL FD_NAME(from_low)(FD_REAL t) { return t < -FD_FAR ? -FD_FAR : t; }
+static inline FD_REAL FD_NAME(within)(FD_REAL t) { return t > FD_FAR ? FD_FAR : FD_NAME(from_low)(t); }
+
+static inline FD_REAL FD_NAME(silu)(FD_REAL t) { return FD_NAME(from_low)(t) * FD_NAME(sigmoid)(t); }
 
 /* (1 + tanh(u)) / 2 is the sigmoid of 2u, with 2u = 2 sqrt(2 / pi) (t + 0.044715 t^3). */
 static inline FD_REAL FD_NAME(gelu_tanh)(FD_REAL t) {
-    return t * FD_NAME(sigmoid)((FD_REAL)1.5957691216057308 * t * (1 + (FD_REAL)0.044715 * (t * t)));
+    const FD_REAL u = (FD_REAL)1.5957691216057308 * t * (1 + (FD_REAL)0.044715 * (t * t));
+    return FD_NAME(from_low)(t) * FD_NAME(sigmoid)(u);
 }
 
 static inline FD_REAL FD_NAME(one)(FD_REAL t) { return (void)t, (FD_REAL)1; }
 static inline FD_REAL FD_NAME(relu_slope)(FD_REAL t) { return t > 0 ? 1 : 0; }
 
 static inline FD_REAL FD_NAME(gelu_slope)(FD_REAL t) {
-    const FD_NAME(normal) d = FD_NAME(normal_distribution)(t);
-    return d.phi + (FD_REAL)0.39894228040143268 * t * d.bell;
+    const FD_NAME(normal_tail) d = FD_NAME(tail_of)(t);
+    const FD_REAL left = d.share * d.bell - (FD_REAL)0.39894228040143268 * d.a * d.bell;
+    return t < 0 ? left : 1 - left;
 }
 
 static inline FD_REAL FD_NAME(gelu_tanh_slope)(FD_REAL t) {
-    const FD_REAL square = t * t, k = (FD_REAL)1.5957691216057308;
-    const FD_REAL s = FD_NAME(sigmoid)(k * t * (1 + (FD_REAL)0.044715 * square));
-    return s + t * s * (1 - s) * (k * (1 + (FD_REAL)0.134145 * square));
+    const FD_REAL v = FD_NAME(within)(t), square = v * v, k = (FD_REAL)1.5957691216057308;
+    const FD_REAL s = FD_NAME(sigmoid)(k * v * (1 + (FD_REAL)0.044715 * square));
+    return s + v * s * (1 - s) * (k * (1 + (FD_REAL)0.134145 * square));
 }
 
 static inline FD_REAL FD_NAME(silu_slope)(FD_REAL t) {
-    const FD_REAL s = FD_NAME(sigmoid)(t);
-    return s + t * s * (1 - s);
+    const FD_REAL v = FD_NAME(within)(t), s = FD_NAME(sigmoid)(v);
+    return s + v * s * (1 - s);
 }
 
 /* One loop for each activation: the function is a constant wherever this is inlined. */

@@ -64,18 +64,14 @@ def test_gelu(check_gradients, same_as_torch, np_rng, approximate, shape):
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
-def test_blocks_layouts_and_half_precision(np_rng, approximate, monkeypatch):
-    from fastdrop.nn import gelu as module
-
+def test_layouts_and_half_precision(np_rng, approximate):
     x = np_rng.standard_normal((6, 7, 5)).astype(np.float32)
     want = F.gelu(x, approximate).array
-    monkeypatch.setattr(module, "_BLOCK", 16)
     for layout in (x, np.asfortranarray(x), x[:, ::-1].copy()[:, ::-1], np.repeat(x, 2, axis=2)[..., ::2]):
         t = Tensor(layout, requires_grad=True)
         y = F.gelu(t, approximate)
         y.backward(x)
-        # One may be computed by vectors and the other element by element: exp differs in the last bit.
-        np.testing.assert_allclose(y.array, want, rtol=1e-6)
+        assert np.array_equal(y.array, want)
     assert F.gelu(x[0, 0, 0], approximate).shape == ()
     half = x.astype(np.float16)
     wide = F.gelu(half.astype(np.float32), approximate).array
@@ -93,16 +89,6 @@ def test_ends_of_the_line(approximate, dtype):
     assert y.tolist() == [0, 0, 0, 0, *x.tolist()[4:]]
     assert x.grad.tolist() == [0, 0, 0, 0.5, 1, 1, 1]
     assert np.isnan(F.gelu(np.array([np.nan], dtype), approximate).array).all()
-
-
-def test_nothing_that_is_kept_stands_in_the_way_of_changes_in_place():
-    x = ones(3, requires_grad=True)
-    y = x * 2
-    z = F.gelu(y)
-    y.mul_(0)
-    z.mul_(2)
-    z.sum().backward()
-    np.testing.assert_allclose(x.grad.array, 4 * exact(2.0)[1], rtol=1e-6)
 
 
 def test_layer():
