@@ -9,8 +9,8 @@ CC     ?= cc
 
 SOURCES := pyproject.toml setup.py $(wildcard csrc/*) \
            $(shell find fastdrop -name '*.py' -o -name '*.pyx' -o -name '*.px?' -o -name '*.[ch]')
-C_STYLED := csrc/*.[ch] fastdrop/include/*.h fastdrop/bench/*.[ch] tests/c/*.c
-C_TEST  := $(wildcard csrc/*.c) tests/c/test_kernels.c
+C_STYLED := csrc/*.[ch] fastdrop/include/*.h fastdrop/bench/*.[ch] tests/c/*.[ch]
+C_TEST  := $(wildcard csrc/*.c) $(wildcard tests/c/*.c)
 C_FLAGS := -std=c11 -Wall -Wextra -Wconversion -Werror -Ifastdrop/include -Icsrc
 SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 

@@ -52,16 +52,6 @@ static int streams(const fd_job *j) { return j->stream != NULL && j->run == j->s
 
 /* ---- a run of elements, contiguous or not ---- */
 
-static void copy_strided(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t item, int64_t n) {
-    for (int64_t i = 0; i < n; i++, to += to_step, from += from_step) {
-        switch (item) {
-        case 2: memcpy(to, from, 2); break;
-        case 4: memcpy(to, from, 4); break;
-        default: memcpy(to, from, (size_t)item);
-        }
-    }
-}
-
 /* What stands at one place of the three arrays, and the steps from there along a run. */
 typedef struct {
     const char *x, *z;

@@ -50,8 +50,12 @@ static inline void v_zip(uint64_t *out, vec a, vec b) {
     _mm256_storeu_si256((__m256i *)out, _mm256_permute2x128_si256(lo, hi, 0x20));
     _mm256_storeu_si256((__m256i *)(out + 4), _mm256_permute2x128_si256(lo, hi, 0x31));
 }
+static inline void v_sqrts(float *v, size_t n) {
+    for (size_t i = 0; i < n; i += 8) _mm256_storeu_ps(v + i, _mm256_sqrt_ps(_mm256_loadu_ps(v + i)));
+}
 
 #include "fd_planes.h"
+#include "fd_normal.h"
 
 /* Bits 0..7 as eight 32-bit lanes of all ones or zeros; bits 0..3 as four 64-bit lanes; bits 0..15 as sixteen
  * 16-bit ones. */
@@ -264,6 +268,8 @@ const fd_kernels fd_kernels_avx2 = {
     {[FD_F16] = widen_f16, [FD_BF16] = widen_bf16},
     {[FD_F16] = narrow_f16, [FD_BF16] = narrow_bf16},
     put,
+    normals,
+    {noise_f32, noise_f64},
 };
 
 #ifdef __clang__

@@ -12,6 +12,7 @@
 
 #include "fd_fused.h"
 #include "fd_philox.h"
+#include "fd_scalar.h"
 
 typedef __m512i vec;
 #define LANES 8
@@ -41,8 +42,12 @@ static inline void v_zip(uint64_t *out, vec a, vec b) {
     _mm512_storeu_si512(out, _mm512_permutex2var_epi64(a, first, b));
     _mm512_storeu_si512(out + 8, _mm512_permutex2var_epi64(a, second, b));
 }
+static inline void v_sqrts(float *v, size_t n) {
+    for (size_t i = 0; i < n; i += 16) _mm512_storeu_ps(v + i, _mm512_sqrt_ps(_mm512_loadu_ps(v + i)));
+}
 
 #include "fd_planes.h"
+#include "fd_normal.h"
 
 /* Lane masks: bits that lie in memory from byte `at` on are compared, all lanes at once, with the lane's own bit. `lane`
  * knows where in the byte the run starts, so that no bit is ever shifted; every piece of 8 or 16 elements starts at the
@@ -295,6 +300,8 @@ const fd_kernels fd_kernels_avx512 = {
     {[FD_F16] = widen_f16, [FD_BF16] = widen_bf16},
     {[FD_F16] = narrow_f16, [FD_BF16] = narrow_bf16},
     put,
+    normals,
+    {noise_f32, noise_f64},
 };
 
 #ifdef __clang__

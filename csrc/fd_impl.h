@@ -85,6 +85,12 @@ static inline void fd_warm(const fd_errand *e) {
  * some of that run or all of it. */
 typedef void fd_blocks_fn(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *out, fd_errand *meanwhile);
 
+/* Normals of blocks block .. block+nblocks-1: 128 floats each. */
+typedef void fd_normals_fn(const fd_law *law, uint64_t block, size_t nblocks, float *out);
+
+/* n elements of float32 or float64, aligned and in place: v * (1 + sigma * z) or v + sigma * z. */
+typedef void fd_noise_fn(fd_noise_kind kind, size_t n, const float *z, void *v, double sigma);
+
 struct fd_kernels {
     const char *name;
     int64_t worth_waking; /* elements from which a second thread pays: 20 to 25 microseconds' work (bench/NOTES.md) */
@@ -101,6 +107,8 @@ struct fd_kernels {
     void (*widen[FD_NDTYPES])(const void *x, float *out, size_t n);
     void (*narrow[FD_NDTYPES])(const float *x, void *out, size_t n);
     void (*put)(const void *from, void *y, size_t bytes); /* whole lines, past the caches; NULL where there is no way */
+    fd_normals_fn *normals;
+    fd_noise_fn *noise[2]; /* on float32 and float64, as `fused` */
 };
 
 extern const fd_kernels fd_kernels_portable;

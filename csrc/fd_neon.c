@@ -36,8 +36,12 @@ static inline void v_zip(uint64_t *out, vec a, vec b) {
     vst1q_u64(out, vzip1q_u64(a, b));
     vst1q_u64(out + 2, vzip2q_u64(a, b));
 }
+static inline void v_sqrts(float *v, size_t n) {
+    for (size_t i = 0; i < n; i += 4) vst1q_f32(v + i, vsqrtq_f32(vld1q_f32(v + i)));
+}
 
 #include "fd_planes.h"
+#include "fd_normal.h"
 
 /* Loads and stores go through bytes: no alignment is assumed. */
 static inline uint32x4_t load_u32x4(const char *p) { return vreinterpretq_u32_u8(vld1q_u8((const uint8_t *)p)); }
@@ -145,6 +149,8 @@ const fd_kernels fd_kernels_neon = {
     {[FD_F16] = widen_f16, [FD_BF16] = widen_bf16},
     {[FD_F16] = narrow_f16, [FD_BF16] = narrow_bf16},
     NULL,
+    normals,
+    {noise_f32, noise_f64},
 };
 #else
 typedef int fd_neon_is_for_arm; /* ISO C wants something in a translation unit */

@@ -73,21 +73,10 @@ static inline head make_head(const schedule *s, vec block) {
     return h;
 }
 
-/* CHAINS times LANES blocks of one plane each: chain i takes head i * head_step and plane j + i * plane_step. Out: the
- * blocks' bits, words 0 and 1 in a, words 2 and 3 in b. */
-static inline void philox_chains(const schedule *s, const head *h, int head_step, unsigned j, unsigned plane_step,
-                                 vec a[CHAINS], vec b[CHAINS]) {
+/* Rounds 4 to the last of CHAINS chains that have three behind them. Out: words 0 and 1 in a, words 2 and 3 in b. */
+static inline void late_rounds(const schedule *s, vec c0[CHAINS], vec c1[CHAINS], vec c2[CHAINS], vec c3[CHAINS],
+                               vec a[CHAINS], vec b[CHAINS]) {
     const vec m0 = v_set1(FD_PHILOX_M0), m1 = v_set1(FD_PHILOX_M1);
-    vec c0[CHAINS], c1[CHAINS], c2[CHAINS], c3[CHAINS];
-#pragma GCC unroll 8
-    for (unsigned i = 0; i < CHAINS; i++) {
-        const head *own = h + i * (unsigned)head_step;
-        const plane_words *w = s->planes + j + i * plane_step;
-        c1[i] = v_mul(v_xor(own->c3_1, v_set1(w->hi)), m1);
-        c0[i] = v_xor(v_shr32(c1[i]), own->c0_3);
-        c2[i] = v_xor(own->c2_3, v_set1(w->lo));
-        c3[i] = own->c3_3;
-    }
 #pragma GCC unroll 1
     for (int r = 3; r < FD_PHILOX_ROUNDS - 1; r++) {
         const vec k0 = v_set1(s->k0[r]), k1 = v_set1(s->k1[r]);
@@ -105,6 +94,24 @@ static inline void philox_chains(const schedule *s, const head *h, int head_step
         a[i] = v_last(v_mul(c2[i], m1), c1[i], k0);
         b[i] = v_last(v_mul(c0[i], m0), c3[i], k1);
     }
+}
+
+/* CHAINS times LANES blocks of one plane each: chain i takes head i * head_step and plane j + i * plane_step. Out: the
+ * blocks' bits, words 0 and 1 in a, words 2 and 3 in b. */
+static inline void philox_chains(const schedule *s, const head *h, int head_step, unsigned j, unsigned plane_step,
+                                 vec a[CHAINS], vec b[CHAINS]) {
+    const vec m1 = v_set1(FD_PHILOX_M1);
+    vec c0[CHAINS], c1[CHAINS], c2[CHAINS], c3[CHAINS];
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < CHAINS; i++) {
+        const head *own = h + i * (unsigned)head_step;
+        const plane_words *w = s->planes + j + i * plane_step;
+        c1[i] = v_mul(v_xor(own->c3_1, v_set1(w->hi)), m1);
+        c0[i] = v_xor(v_shr32(c1[i]), own->c0_3);
+        c2[i] = v_xor(own->c2_3, v_set1(w->lo));
+        c3[i] = own->c3_3;
+    }
+    late_rounds(s, c0, c1, c2, c3, a, b);
 }
 
 typedef struct {

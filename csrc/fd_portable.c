@@ -1,4 +1,6 @@
 /* Every kernel in plain C11, for any little-endian machine: one block of the law at a time, one element at a time. */
+#include <math.h>
+
 #include "fd_fused.h"
 #include "fd_philox.h"
 
@@ -23,8 +25,12 @@ static inline unsigned v_nonzero(vec a) { return a != 0; }
 static inline vec v_compress(vec a, unsigned lanes) { return (void)lanes, a; }
 static inline vec v_last(vec p, vec c, vec k) { return (p >> 32 | p << 32) ^ ((c ^ k) & 0xFFFFFFFFu); }
 static inline void v_zip(uint64_t *out, vec a, vec b) { out[0] = a, out[1] = b; }
+static inline void v_sqrts(float *v, size_t n) {
+    for (size_t i = 0; i < n; i++) v[i] = sqrtf(v[i]);
+}
 
 #include "fd_planes.h"
+#include "fd_normal.h"
 
 /* Words of plane j, as the block's bits. */
 static inline void one_plane(const fd_law *law, uint64_t block, uint32_t j, uint64_t bits[2]) {
@@ -101,4 +107,6 @@ const fd_kernels fd_kernels_portable = {
     {[FD_F16] = widen_f16, [FD_BF16] = widen_bf16},
     {[FD_F16] = narrow_f16, [FD_BF16] = narrow_bf16},
     NULL,
+    normals,
+    {noise_f32, noise_f64},
 };

@@ -50,15 +50,12 @@ void fd_walk_next(fd_walk *w) {
     }
 }
 
-void fd_window_init(fd_window *w, const fd_kernels *kernels, const fd_law *law, const fd_axis *axes, int nd) {
+uint64_t fd_blocks_ahead(const fd_axis *axes, int nd) {
     const int64_t limit = FD_WINDOW_BLOCKS * FD_BLOCK_BITS;
     int64_t span = 1; /* bits over which the inner axes touch nearly every block */
-    int seen = 0;
-    w->kernels = kernels, w->law = law, w->first = w->end = 0, w->backward = 0;
     for (int i = nd - 1; i >= 0; i--) {
         const int64_t step = axes[i].m < 0 ? -axes[i].m : axes[i].m;
         if (step == 0) continue;
-        if (!seen) w->backward = axes[i].m < 0, seen = 1;
         if (step > span + 2 * FD_BLOCK_BITS) break;
         if (axes[i].n > limit / step || (span += step * (axes[i].n - 1)) >= limit) {
             span = limit;
@@ -66,7 +63,14 @@ void fd_window_init(fd_window *w, const fd_kernels *kernels, const fd_law *law, 
         }
     }
     const uint64_t blocks = (uint64_t)span / FD_BLOCK_BITS + (span > 1);
-    w->ahead = blocks < 1 ? 1 : blocks > FD_WINDOW_BLOCKS ? FD_WINDOW_BLOCKS : blocks;
+    return blocks < 1 ? 1 : blocks > FD_WINDOW_BLOCKS ? FD_WINDOW_BLOCKS : blocks;
+}
+
+void fd_window_init(fd_window *w, const fd_kernels *kernels, const fd_law *law, const fd_axis *axes, int nd) {
+    w->kernels = kernels, w->law = law, w->first = w->end = 0, w->backward = 0;
+    w->ahead = fd_blocks_ahead(axes, nd);
+    while (nd > 0 && axes[nd - 1].m == 0) nd--;
+    if (nd > 0) w->backward = axes[nd - 1].m < 0;
 }
 
 uint64_t fd_window_bits(fd_window *w, uint64_t bit, unsigned n) {

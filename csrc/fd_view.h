@@ -24,13 +24,29 @@ typedef struct {
 void fd_walk_to(fd_walk *w, const fd_axis *axes, int nd, int64_t position);
 void fd_walk_next(fd_walk *w);
 
+/* n elements of `item` bytes from one spacing to another. */
+static inline void copy_strided(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t item,
+                                int64_t n) {
+    for (int64_t i = 0; i < n; i++, to += to_step, from += from_step) {
+        switch (item) {
+        case 2: memcpy(to, from, 2); break;
+        case 4: memcpy(to, from, 4); break;
+        default: memcpy(to, from, (size_t)item);
+        }
+    }
+}
+
 /* Blocks of the law that were made and are likely to be asked for again. */
 #define FD_WINDOW_BLOCKS 32
+
+/* How many are worth making at once in a view, 1 .. FD_WINDOW_BLOCKS. */
+uint64_t fd_blocks_ahead(const fd_axis *axes, int nd);
+
 typedef struct {
     const fd_kernels *kernels;
     const fd_law *law;
     uint64_t first, end; /* blocks held: first .. end-1 */
-    uint64_t ahead;      /* blocks worth making at once in this view, 1 .. FD_WINDOW_BLOCKS */
+    uint64_t ahead;      /* fd_blocks_ahead of the view */
     int backward;        /* the view runs towards lower bits */
     _Alignas(FD_LINE) uint64_t words[FD_BITS_BUFFER(FD_WINDOW_BLOCKS * FD_BLOCK_BITS)];
 } fd_window;

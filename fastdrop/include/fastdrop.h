@@ -1,4 +1,4 @@
-/* fastdrop: the public C API, and the mask law in one page.
+/* fastdrop: the public C API, and the law in one page.
  *
  * THE LAW. (key, call, p) names an infinite sequence of Bernoulli(1-p) keep bits, indexed by e = 0, 1, 2, ...
  *
@@ -10,6 +10,15 @@
  *     q           = round_half_even((1 - p) * 2^32)                                  0 .. 2^32
  *     keep(e)     = U(e) < q / 2^32
  *
+ * and (key, call) an infinite sequence of standard normals, indexed by the same e: masks take planes 0 .. 31 of a block,
+ * normals planes 32 .. 63.
+ *
+ *     word(e)     = plane(b, 32 + l % 32).word[l / 32]           u(e) = (word(e) + 1/2) / 2^32
+ *     normal(e)   = sqrt(-2 log u(e)) * cos(2 pi u(e + 64))      for l < 64
+ *                   sqrt(-2 log u(e - 64)) * sin(2 pi u(e))      for l >= 64
+ *
+ * rounded to float32 by the recipe in csrc/fd_normal.h, which fixes every bit of it.
+ *
  * The bits are part of the reproducibility guarantee: they are the same on every instruction set, for every number of
  * threads, every memory layout and every device, and change only with the library's major version. Block numbers stay
  * below 2^56, so bit indices stay below 2^63. Philox is that of Salmon et al., "Parallel random numbers: as easy as
@@ -17,6 +26,7 @@
  *
  * A MASK is a strided view over that sequence. The keep bit of element (i0, i1, ...) is bit
  * start + i0*strides[0] + i1*strides[1] + ... ; a stride of 0 repeats bits along an axis, a negative one reverses it.
+ * NOISE is the same view over the normals.
  *
  * From another extension module, use the table: `const fd_api *fd = fd_import();` (include Python.h first), or in
  * Cython `from fastdrop._core cimport c_api`. Compile with -I"$(python -c 'import fastdrop; print(fastdrop.get_include())')".
@@ -102,6 +112,16 @@ void fd_mask_fused(const fd_view *mask, fd_dtype dtype, const fd_op *op, const v
  * laws[t] instead of its own. y_strides are those of one output. None may overlap x or another. */
 void fd_masks_apply(const fd_view *mask, int64_t count, const fd_law *laws, fd_dtype dtype, double scale, const void *x,
                     const int64_t *x_strides, void *y, const int64_t *y_strides, int64_t y_step);
+/* What is done with normals z: y = x * (1 + sigma z), or y = x + sigma z. */
+typedef enum { FD_NOISE_TIMES = 0, FD_NOISE_PLUS = 1 } fd_noise_kind;
+
+/* Normals applied; noise->law.q is not looked at. float32 in float32, sigma rounded to it; float64 in float64 with the same
+ * normals, widened; float16 and bfloat16 in float32, rounded once, to nearest even. x, y and strides as for fd_mask_apply. */
+void fd_noise_apply(const fd_view *noise, fd_dtype dtype, fd_noise_kind kind, double sigma, const void *x,
+                    const int64_t *x_strides, void *y, const int64_t *y_strides);
+
+/* The normals of a view themselves, in C order. */
+void fd_normals(const fd_view *noise, float *out);
 
 /* The instruction set in use: "portable", "avx2", "avx512" or "neon". */
 const char *fd_isa(void);
@@ -132,6 +152,9 @@ typedef struct {
                        const void *z, const int64_t *z_strides, void *y, const int64_t *y_strides);
     void (*masks_apply)(const fd_view *mask, int64_t count, const fd_law *laws, fd_dtype dtype, double scale,
                         const void *x, const int64_t *x_strides, void *y, const int64_t *y_strides, int64_t y_step);
+    void (*noise_apply)(const fd_view *noise, fd_dtype dtype, fd_noise_kind kind, double sigma, const void *x,
+                        const int64_t *x_strides, void *y, const int64_t *y_strides);
+    void (*normals)(const fd_view *noise, float *out);
 } fd_api;
 
 #define FD_CAPSULE "fastdrop._core._C_API"

@@ -1,39 +1,15 @@
 /* Every kernel of every instruction set this machine runs, from C: known answers, agreement with a law written out one
  * bit at a time, poisoned surroundings, strided jobs against a plain loop. Run under the sanitizers by `make test-c`,
  * and for NEON under an emulator by `make test-neon`. */
-#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
+#include "check.h"
+
 #include <fenv.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "fd_impl.h"
 #include "fd_philox.h"
-#include "fd_scalar.h"
 
-static int failures;
-static const char *isa;
-
-#define CHECK(ok, ...)                                                 \
-    do {                                                               \
-        if (!(ok)) {                                                   \
-            if (failures++ < 20) {                                     \
-                printf("FAILED %s:%d [%s] ", __FILE__, __LINE__, isa); \
-                printf(__VA_ARGS__);                                   \
-                putchar('\n');                                         \
-            }                                                          \
-        }                                                              \
-    } while (0)
-
-static uint64_t random_state = 88172645463325252u;
-
-static uint64_t random_u64(void) { /* xorshift64 (Marsaglia 2003): test data only */
-    random_state ^= random_state << 13, random_state ^= random_state >> 7, random_state ^= random_state << 17;
-    return random_state;
-}
-
-static int64_t random_below(int64_t n) { return (int64_t)(random_u64() % (uint64_t)n); }
+int failures;
+const char *isa;
+uint64_t random_state = 88172645463325252u;
 
 /* The law, element by element: the sum of all 32 planes, compared with q. */
 static int keep(const fd_law *law, uint64_t e) {
@@ -119,23 +95,6 @@ static void scale_one(fd_dtype dtype, const char *x, char *y, int kept, double s
     case FD_F64: scalar_f64(&all, 0, 0, 1, x, y, scale); break;
     case FD_F16: scalar_f16(&all, 0, 0, 1, x, y, (float)scale); break;
     case FD_BF16: scalar_bf16(&all, 0, 0, 1, x, y, (float)scale); break;
-    }
-}
-
-static const int items[FD_NDTYPES] = {4, 8, 2, 2};
-
-/* Random numbers of moderate size in any of the four formats: the exponent's top bits are kept out of the extremes. */
-static void random_values(fd_dtype dtype, char *x, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        const double v = (double)(int64_t)random_u64() * 0x1p-60;
-        const float f = (float)v;
-        const uint16_t h = dtype == FD_F16 ? f16_of_f32(f) : bf16_of_f32(f);
-        if (dtype == FD_F64)
-            memcpy(x + 8 * i, &v, 8);
-        else if (dtype == FD_F32)
-            memcpy(x + 4 * i, &f, 4);
-        else
-            memcpy(x + 2 * i, &h, 2);
     }
 }
 
@@ -305,17 +264,6 @@ static void test_huge_strides(void) {
         CHECK(bools[i] == keep(&mask.law, (uint64_t)((i >> 1 & 1) * m[1] + (i & 1) * m[2])), "element %d", (int)i);
 }
 
-/* A room of `size` bytes whose end is the end of the readable world: one byte further is a segmentation fault. */
-static char *guarded_end(size_t size) {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (size + page - 1) / page * page;
-    char *p = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED || mprotect(p + room, page, PROT_NONE) != 0) {
-        perror("guard page");
-        exit(2);
-    }
-    return p + room;
-}
-
 /* Inputs and outputs that end at a guard page, through the public call: no kernel reads or writes past n elements. */
 static void test_guard_pages(void) {
     static char *x_end, *y_end;
@@ -453,6 +401,7 @@ int main(void) {
             test_guard_pages();
             test_many();
             test_huge_strides();
+            test_noise();
         }
         printf("ran %s\n", isa);
     }

@@ -1,0 +1,69 @@
+/* What the files of C tests share: a check that counts, test data, guard pages. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS: this header comes first */
+#endif
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "fd_impl.h"
+#include "fd_scalar.h"
+
+extern int failures;
+extern const char *isa;
+extern uint64_t random_state;
+
+#define CHECK(ok, ...)                                                 \
+    do {                                                               \
+        if (!(ok)) {                                                   \
+            if (failures++ < 20) {                                     \
+                printf("FAILED %s:%d [%s] ", __FILE__, __LINE__, isa); \
+                printf(__VA_ARGS__);                                   \
+                putchar('\n');                                         \
+            }                                                          \
+        }                                                              \
+    } while (0)
+
+static inline uint64_t random_u64(void) { /* xorshift64 (Marsaglia 2003): test data only */
+    random_state ^= random_state << 13, random_state ^= random_state >> 7, random_state ^= random_state << 17;
+    return random_state;
+}
+
+static inline int64_t random_below(int64_t n) { return (int64_t)(random_u64() % (uint64_t)n); }
+
+static const int items[FD_NDTYPES] = {4, 8, 2, 2};
+
+/* Random numbers of moderate size in any of the four formats: the exponent's top bits are kept out of the extremes. */
+static inline void random_values(fd_dtype dtype, char *x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const double v = (double)(int64_t)random_u64() * 0x1p-60;
+        const float f = (float)v;
+        const uint16_t h = dtype == FD_F16 ? f16_of_f32(f) : bf16_of_f32(f);
+        if (dtype == FD_F64)
+            memcpy(x + 8 * i, &v, 8);
+        else if (dtype == FD_F32)
+            memcpy(x + 4 * i, &f, 4);
+        else
+            memcpy(x + 2 * i, &h, 2);
+    }
+}
+
+/* A room of `size` bytes whose end is the end of the readable world: one byte further is a segmentation fault. */
+static inline char *guarded_end(size_t size) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (size + page - 1) / page * page;
+    char *p = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED || mprotect(p + room, page, PROT_NONE) != 0) {
+        perror("guard page");
+        exit(2);
+    }
+    return p + room;
+}
+
+/* test_noise.c: everything about normals, on the instruction set in use. */
+void test_noise(void);
+
+#endif
