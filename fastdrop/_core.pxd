@@ -14,6 +14,10 @@ cdef extern from "fastdrop.h":
         FD_F16
         FD_BF16
 
+    ctypedef enum fd_noise_kind:
+        FD_NOISE_TIMES
+        FD_NOISE_PLUS
+
     ctypedef struct fd_law:
         uint64_t key
         uint64_t call
@@ -64,15 +68,25 @@ cdef extern from "fastdrop.h":
                            const int64_t *, void *, const int64_t *) noexcept nogil
         void (*masks_apply)(const fd_view *, int64_t, const fd_law *, fd_dtype, double, const void *, const int64_t *,
                             void *, const int64_t *, int64_t) noexcept nogil
+        void (*noise_apply)(const fd_view *, fd_dtype, fd_noise_kind, double, const void *, const int64_t *, void *,
+                            const int64_t *) noexcept nogil
+        void (*normals)(const fd_view *, float *) noexcept nogil
 
 
 cdef const fd_api *c_api() noexcept nogil
 
 
-cdef class Mask:
-    cdef fd_view view       # its shape and strides point into dims, and live as long as the Mask
+cdef class View:
+    cdef fd_view view       # its shape and strides point into dims, and live as long as the View
     cdef int64_t *dims
+
+
+cdef class Mask(View):
     cdef double drop        # p, the probability to drop; view.law.q is made from it
+
+
+cdef class Noise(View):
+    pass
 
 
 cdef class Generator:

@@ -1,7 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True, binding=True, autotestdict=False
-"""Generator and Mask: buffers in, C calls with the GIL released out.
+"""Generator, Mask and Noise: buffers in, C calls with the GIL released out.
 
-A Mask is a value: the law (key, call, q) and a strided view (start, shape, strides) over its bits. Arguments are
+A Mask is a value: the law (key, call, q) and a strided view (start, shape, strides) over its bits; Noise is one over its
+normals. Arguments are
 checked here or in _checks.py before any memory is touched; which bits a view names is _views.py's; everything after
 that is C. Policy (what to drop, when, how to scale) lives in functional.py.
 """
@@ -41,6 +42,9 @@ cdef extern from "fastdrop.h":
     void fd_masks_apply(const fd_view *mask, int64_t count, const fd_law *laws, fd_dtype dtype, double scale,
                         const void *x, const int64_t *x_strides, void *y, const int64_t *y_strides,
                         int64_t y_step) nogil
+    void fd_noise_apply(const fd_view *noise, fd_dtype dtype, fd_noise_kind kind, double sigma, const void *x,
+                        const int64_t *x_strides, void *y, const int64_t *y_strides) nogil
+    void fd_normals(const fd_view *noise, float *out) nogil
     const char *fd_isa() nogil
     const char *fd_isa_name(int k, int *usable) nogil
     int fd_set_isa(const char *name) nogil
@@ -71,6 +75,8 @@ api_table.get_num_threads = fd_get_num_threads
 api_table.set_num_threads = fd_set_num_threads
 api_table.mask_fused = fd_mask_fused
 api_table.masks_apply = fd_masks_apply
+api_table.noise_apply = fd_noise_apply
+api_table.normals = fd_normals
 
 cdef const fd_api *c_api() noexcept nogil:
     return &api_table
@@ -182,8 +188,10 @@ cdef int apply_view(const fd_view *mask, int code, double scale, cnp.ndarray x, 
     return 0
 
 
+include "_view.pxi"
 include "_mask.pxi"
 include "_many.pxi"
+include "_noise.pxi"
 include "_generator.pxi"
 include "_fused.pxi"
 

@@ -39,9 +39,9 @@ cdef uint64_t take(Generator g) except? 0:
 
 @cython.final
 cdef class Generator:
-    """Gives masks: a 64-bit key and a counter of calls.
+    """Gives masks and noise: a 64-bit key and a counter of calls.
 
-    Each new mask takes the next call, so that no two share bits. The counter is atomic: threads that share a generator
+    Each new mask or noise takes the next call, so that no two share bits. The counter is atomic: threads that share a generator
     never get the same call.
 
     Parameters
@@ -117,12 +117,31 @@ cdef class Generator:
         cdef Mask m = Mask.__new__(Mask)
         if type(p) is not float or not 0.0 <= p <= 1.0:
             p = check_p(p)
-        if type(shape) is int and 0 <= shape < LIMIT:
-            shape = (shape,)
-        elif not plain_shape(shape):
-            shape = check_shape(shape)
-        fill(m, self._key, take(self), p, 0, shape, None)
+        m.drop = p
+        shape = plain_item(shape)
+        fill(m, self._key, take(self), fd_threshold(m.drop), 0, shape, None)
         return m
+
+    def noise(self, shape):
+        """Fresh standard normals, C-contiguous from the first of the next call.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+
+        Returns
+        -------
+        Noise
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `shape` is of the wrong kind or out of range; no call is taken then.
+        """
+        cdef Noise z = Noise.__new__(Noise)
+        shape = plain_item(shape)
+        fill(z, self._key, take(self), FD_KEEP_ALL, 0, shape, None)
+        return z
 
     def numpy(self):
         """A NumPy generator on a stream of its own, for what is not a mask: initial weights, shuffles.

@@ -1,7 +1,7 @@
 """View algebra: what indexing, reshaping and broadcasting do to (start, shape, strides). Nothing here knows about bits.
 
-Strides count elements of the bit sequence. The functions take and give plain tuples, so that they can be read, and
-tested against NumPy's own views, without a mask.
+Strides count elements of the sequence; `what` is what messages call the view. The functions take and give plain tuples,
+so that they can be read, and tested against NumPy's own views, without a mask.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def contiguous_strides(shape: Shape) -> Shape:
     return tuple(reversed(strides))
 
 
-def check_extent(start: int, shape: Shape, strides: Shape) -> None:
+def check_extent(start: int, shape: Shape, strides: Shape, what: str = "mask") -> None:
     """Every bit a view touches has an index from 0 to 2**63 - 1."""
     if 0 in shape:
         return
@@ -38,12 +38,12 @@ def check_extent(start: int, shape: Shape, strides: Shape) -> None:
     high = start + sum(e for e in ends if e > 0)
     if low < 0 or high >= LIMIT:
         raise ValueError(
-            f"the mask would use bits {low} to {high} of the sequence, outside 0 to 2**63 - 1 "
+            f"the {what} would use bits {low} to {high} of the sequence, outside 0 to 2**63 - 1 "
             f"(start={start}, shape={shape}, strides={strides})"
         )
 
 
-def index_view(view: View, key: Any) -> View:
+def index_view(view: View, key: Any, what: str = "mask") -> View:
     """Basic indexing: integers, slices, ``...`` and ``None``, as NumPy's.
 
     >>> index_view((0, (4, 5), (5, 1)), (slice(None, None, -2), None, 3))
@@ -61,7 +61,7 @@ def index_view(view: View, key: Any) -> View:
     if ellipses > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
     if taken > len(shape):
-        raise IndexError(f"too many indices: the mask has {len(shape)} axes, but {taken} were indexed")
+        raise IndexError(f"too many indices: the {what} has {len(shape)} axes, but {taken} were indexed")
     if not ellipses:
         items = (*items, Ellipsis)
 
@@ -97,8 +97,8 @@ def index_view(view: View, key: Any) -> View:
                 i = operator.index(item)
             except TypeError:
                 raise IndexError(
-                    f"a mask takes integers, slices, '...' and None as indices, but got {item!r}: "
-                    "it is a view, so index np.asarray(mask) for anything else"
+                    f"a {what} takes integers, slices, '...' and None as indices, but got {item!r}: "
+                    f"it is a view, so index np.asarray({what}) for anything else"
                 ) from None
             n = shape[axis]
             if not -n <= i < n:
@@ -106,13 +106,13 @@ def index_view(view: View, key: Any) -> View:
             start += (i % n) * strides[axis]
             axis += 1
     if len(new_shape) > MAX_NDIM:
-        raise IndexError(f"a mask may have at most {MAX_NDIM} axes, but the index asks for {len(new_shape)}")
+        raise IndexError(f"a {what} may have at most {MAX_NDIM} axes, but the index asks for {len(new_shape)}")
     if 0 in new_shape:  # names no bit: nor may its start or strides leave the sequence
         return view[0], tuple(new_shape), (0,) * len(new_shape)
     return start, tuple(new_shape), tuple(new_strides)
 
 
-def transpose_view(view: View, axes: tuple[int, ...] | None) -> View:
+def transpose_view(view: View, axes: tuple[int, ...] | None, what: str = "mask") -> View:
     """Permute the axes; None reverses them."""
     start, shape, strides = view
     ndim = len(shape)
@@ -120,22 +120,22 @@ def transpose_view(view: View, axes: tuple[int, ...] | None) -> View:
         order = tuple(reversed(range(ndim)))
     else:
         if any(not -ndim <= a < ndim for a in axes) or sorted(a % ndim for a in axes) != list(range(ndim)):
-            raise ValueError(f"axes have to be a permutation of the mask's {ndim} axes, but got {axes}")
+            raise ValueError(f"axes have to be a permutation of the {what}'s {ndim} axes, but got {axes}")
         order = tuple(a % ndim for a in axes)
     return start, tuple(shape[a] for a in order), tuple(strides[a] for a in order)
 
 
-def broadcast_view(view: View, to: Shape) -> View:
+def broadcast_view(view: View, to: Shape, what: str = "mask") -> View:
     """Repeat along new leading axes and along axes of extent 1, by a stride of 0."""
     start, shape, strides = view
     lead = len(to) - len(shape)
     if lead < 0 or any(n != m and n != 1 for n, m in zip(shape, to[max(lead, 0) :])):
-        raise ValueError(f"cannot broadcast a mask of shape {shape} to shape {to}")
+        raise ValueError(f"cannot broadcast a {what} of shape {shape} to shape {to}")
     new = tuple(s if n == m else 0 for n, m, s in zip(shape, to[lead:], strides))
     return start, to, (0,) * lead + new
 
 
-def resolve_shape(shape: tuple[int, ...], size: int) -> Shape:
+def resolve_shape(shape: tuple[int, ...], size: int, what: str = "mask") -> Shape:
     """Replace a -1 by what makes the number of elements right."""
     unknown = [i for i, n in enumerate(shape) if n == -1]
     if len(unknown) > 1:
@@ -150,11 +150,11 @@ def resolve_shape(shape: tuple[int, ...], size: int) -> Shape:
         shape = (*shape[:i], size // known, *shape[i + 1 :])
         known = size
     if -1 in shape or known != size:
-        raise ValueError(f"cannot reshape a mask of {size} elements into shape {shape}")
+        raise ValueError(f"cannot reshape a {what} of {size} elements into shape {shape}")
     return shape
 
 
-def reshape_view(view: View, to: Shape) -> View:
+def reshape_view(view: View, to: Shape, what: str = "mask") -> View:
     """The same elements in C order under another shape of the same size, if strides can say it.
 
     Runs of axes on both sides that hold equally many elements are matched from the left; inside such a group the old
@@ -182,8 +182,8 @@ def reshape_view(view: View, to: Shape) -> View:
         for k in range(i, i_end - 1):
             if old[k][1] != old[k + 1][1] * old[k + 1][0]:
                 raise ValueError(
-                    f"a view cannot reshape a mask of shape {shape} and strides {strides} into {to}: "
-                    "its elements do not lie one behind the other; reshape np.asarray(mask) instead"
+                    f"a view cannot reshape a {what} of shape {shape} and strides {strides} into {to}: "
+                    f"its elements do not lie one behind the other; reshape np.asarray({what}) instead"
                 )
         step = old[i_end - 1][1]
         for k in range(j_end - 1, j - 1, -1):

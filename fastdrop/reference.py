@@ -34,8 +34,8 @@ def philox4x32(counter: NDArray[np.uint64], key: tuple[int, int], rounds: int = 
     return np.stack([c0, c1, c2, c3])
 
 
-def plane_bits(key: int, call: int, blocks: NDArray[np.uint64], j: int) -> NDArray[np.bool_]:
-    """Bit j of U for the 128 elements of each block: shape (len(blocks), 128)."""
+def plane_words(key: int, call: int, blocks: NDArray[np.uint64], j: int) -> NDArray[np.uint64]:
+    """The four words of plane j of each block: shape (4, len(blocks))."""
     same = np.ones_like(blocks)
     counter = np.stack(
         [
@@ -45,7 +45,12 @@ def plane_bits(key: int, call: int, blocks: NDArray[np.uint64], j: int) -> NDArr
             same * np.uint64(call >> 32),
         ]
     )
-    words = philox4x32(counter, (key & 0xFFFFFFFF, key >> 32))
+    return philox4x32(counter, (key & 0xFFFFFFFF, key >> 32))
+
+
+def plane_bits(key: int, call: int, blocks: NDArray[np.uint64], j: int) -> NDArray[np.bool_]:
+    """Bit j of U for the 128 elements of each block: shape (len(blocks), 128)."""
+    words = plane_words(key, call, blocks, j)
     lanes = (words.T[:, :, None] >> np.arange(32, dtype=np.uint64)) & np.uint64(1)
     bits: NDArray[np.bool_] = lanes.reshape(len(blocks), BLOCK).astype(np.bool_)
     return bits
@@ -162,6 +167,111 @@ def activation_dropout(x: NDArray[Any], bias: Any, p: float, kept: NDArray[np.bo
 def dropout_add(x: NDArray[Any], residual: NDArray[Any], p: float, kept: NDArray[np.bool_]) -> Array64:
     """``dropout(x) + residual`` under given decisions, in float64."""
     return np.where(kept, _wide(x) / (1 - p) if p < 1 else 0.0, 0.0) + _wide(residual)
+
+
+def normal_words(key: int, call: int, index: NDArray[Any]) -> NDArray[np.uint32]:
+    """The word of each normal at any indices of the sequence: planes 32 to 63, word k for lanes 32 k to 32 k + 31."""
+    where = np.asarray(index).astype(np.uint64)
+    blocks, inverse = np.unique(where // np.uint64(BLOCK), return_inverse=True)
+    words = np.stack([plane_words(key, call, blocks, PLANES + i) for i in range(32)])  # (32, 4, blocks)
+    by_lane = words.transpose(2, 1, 0).reshape(len(blocks), BLOCK).astype(np.uint32)
+    lane = (where % np.uint64(BLOCK)).astype(np.intp)
+    found: NDArray[np.uint32] = by_lane[inverse.reshape(where.shape), lane]
+    return found
+
+
+def _polynomial(x: NDArray[np.float32], *coefficients: str) -> NDArray[np.float32]:
+    """Horner's rule, from the highest coefficient down: one product and one sum at a time, each rounded to float32."""
+    value = np.full_like(x, float.fromhex(coefficients[0]))
+    for c in coefficients[1:]:
+        value = value * x + np.float32(float.fromhex(c))
+    return value
+
+
+def normal_radius(word: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """sqrt(-2 log((word + 1/2) / 2^32)), by the recipe that csrc/fd_normal.h explains, in float32 throughout."""
+    one, half = np.float32(1), np.float32(0.5)
+    upper = word >= np.uint32(2**31)
+    f = np.minimum(word, ~word).astype(np.float32) + half
+    # Below 1/2: f is a power of two times a number between sqrt(1/2) and sqrt(2).
+    mantissa, exponent = np.frexp(f)
+    small = mantissa < np.float32(float.fromhex("0x1.6a09e6p-1"))
+    mantissa, exponent = np.where(small, mantissa * np.float32(2), mantissa), np.where(small, exponent - 1, exponent)
+    # Above: 1 - v, or half of 2 - 2 v.
+    v = f * np.float32(2.0**-32)
+    far = v > np.float32(float.fromhex("0x1.2bec34p-2"))
+    s = np.where(upper, np.where(far, one - np.float32(2) * v, -v), mantissa - one)
+    e = np.where(upper, np.where(far, -1, 0), exponent - 32).astype(np.float32)
+    p = _polynomial(
+        s, "-0x1.38c9dep-4", "0x1.055ec6p-3", "-0x1.0d8242p-3", "0x1.22d92ep-3", "-0x1.54728ap-3", "0x1.99a01cp-3",
+        "-0x1.000226p-2", "0x1.555554p-2",
+    )  # fmt: skip
+    p = s * s * (s * p - half)
+    log = s + (p + e * np.float32(float.fromhex("-0x1.bd0106p-13"))) + e * np.float32(float.fromhex("0x1.63p-1"))
+    root: NDArray[np.float32] = np.sqrt(np.float32(-2) * log)
+    return root
+
+
+def normal_direction(word: NDArray[np.uint32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """cos and sin of 2 pi (word + 1/2) / 2^32, by the same recipe: quarter turns, and at most an eighth besides."""
+    turned = word.astype(np.int64) + 2**29
+    quarter = turned // 2**30 % 4
+    y = ((turned % 2**30 - 2**29).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-32)
+    yy = y * y
+    s = y * _polynomial(yy, "-0x1.33198ep+6", "0x1.4680a4p+6", "-0x1.4abc24p+5", "0x1.921fb6p+2")
+    c = yy * _polynomial(yy, "0x1.d4f632p+5", "-0x1.55b2b4p+6", "0x1.03c1b0p+6", "-0x1.3bd3ccp+4") + np.float32(1)
+    cosine = np.choose(quarter, [c, -s, -c, s])
+    sine = np.choose(quarter, [s, c, -s, -c])
+    return cosine, sine
+
+
+def normals_at(key: int, call: int, index: NDArray[Any]) -> NDArray[np.float32]:
+    """The standard normals at any indices of the sequence; the result has `index`'s shape.
+
+    Lanes l and l + 64 of a block are a pair: the radius is the lower one's, the angle the upper one's.
+    """
+    where = np.asarray(index).astype(np.uint64)
+    lower = where - (where % np.uint64(BLOCK) // np.uint64(64)) * np.uint64(64)
+    radius = normal_radius(normal_words(key, call, lower))
+    cosine, sine = normal_direction(normal_words(key, call, lower + np.uint64(64)))
+    z: NDArray[np.float32] = radius * np.where(where == lower, cosine, sine)
+    return z
+
+
+def normals(key: int, call: int, start: int, shape: Sequence[int], strides: Sequence[int]) -> NDArray[np.float32]:
+    """The normals of a strided view: what ``np.asarray(Noise(...))`` has to give."""
+    return normals_at(key, call, view_index(start, shape, strides))
+
+
+def apply_noise(z: NDArray[np.float32], x: NDArray[Any], sigma: float, kind: str) -> NDArray[Any]:
+    """``x * (1 + sigma * z)`` or ``x + sigma * z`` in x's dtype, to the last bit.
+
+    Half types are computed in float32 and rounded once.
+    """
+    wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x.astype(x.dtype.newbyteorder("="))
+    number = wide.dtype.type
+    with np.errstate(all="ignore"):
+        part = number(sigma) * np.broadcast_to(z, x.shape).astype(wide.dtype)
+        y = wide * (number(1) + part) if kind == "multiplicative" else wide + part
+        rounded: NDArray[Any] = y.astype(x.dtype.newbyteorder("="))
+    return rounded
+
+
+def gaussian_dropout(x: NDArray[Any], p: float, key: int, call: int, training: bool = True) -> NDArray[Any]:
+    """What ``fastdrop.gaussian_dropout`` gives with a generator of this key that stands at this call."""
+    if not training or p == 0:
+        return x
+    if p == 1:
+        return np.zeros_like(x)
+    z = normals_at(key, call, np.arange(x.size).reshape(x.shape))
+    return apply_noise(z, x, math.sqrt(p / (1 - p)), "multiplicative")
+
+
+def gaussian_noise(x: NDArray[Any], std: float, key: int, call: int, training: bool = True) -> NDArray[Any]:
+    """What ``fastdrop.gaussian_noise`` gives with a generator of this key that stands at this call."""
+    if not training or std == 0:
+        return x
+    return apply_noise(normals_at(key, call, np.arange(x.size).reshape(x.shape)), x, std, "additive")
 
 
 def naive_dropout(x: NDArray[Any], p: float, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -69,6 +69,6 @@ def test_every_public_thing_has_a_docstring():
     for name in fd.__all__:
         thing = getattr(fd, name)
         assert name == "__version__" or thing.__doc__, name
-    for cls in (fd.Mask, fd.Generator):
+    for cls in (fd.Mask, fd.Noise, fd.Generator, fd._core.View):
         for name, member in vars(cls).items():
             assert name.startswith("_") or member.__doc__, f"{cls.__name__}.{name}"

@@ -1,6 +1,6 @@
-"""Write mask_law.json again from fastdrop/reference.py: `python tests/vectors/regenerate.py [--check]`.
+"""Write the .json files here again from fastdrop/reference.py: `python tests/vectors/regenerate.py [--check]`.
 
-With --check nothing is written, and the exit status says whether the file is what the reference gives.
+With --check nothing is written, and the exit status says whether the files are what the reference gives.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from fastdrop import reference
 
 PATH = Path(__file__).with_name("mask_law.json")
+NORMALS = Path(__file__).with_name("normals.json")
 CASES = [
     (0, 0, 0.5, 0, 256),
     (42, 7, 0.1, 0, 256),
@@ -43,7 +44,26 @@ def vectors() -> str:
     return json.dumps(out, indent=1) + "\n"
 
 
+def normal_vectors() -> str:
+    out = []
+    for key, call, _, start, count in CASES:
+        z = reference.normals(key, call, start, (count,), (1,))
+        out.append(
+            {
+                "seed": str(key),
+                "call": str(call),
+                "start": str(start),
+                "count": count,
+                "first": [float(v) for v in z[:4]],
+                "float32_little_endian_hex": z.astype("<f4").tobytes().hex(),
+            }
+        )
+    return json.dumps(out, indent=1) + "\n"
+
+
 if __name__ == "__main__":
-    if "--check" in sys.argv[1:]:
-        sys.exit(0 if PATH.read_text() == vectors() else f"{PATH} is not what fastdrop/reference.py gives")
-    PATH.write_text(vectors())
+    for path, text in ((PATH, vectors()), (NORMALS, normal_vectors())):
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text)
+        elif path.read_text() != text:
+            sys.exit(f"{path} is not what fastdrop/reference.py gives")
