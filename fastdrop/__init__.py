@@ -21,12 +21,13 @@ import importlib
 import os
 from typing import Any
 
-from ._core import Generator, Mask, apply_masks
+from ._core import Generator, Mask, Noise, apply_masks
 from ._version import __version__
 from .alpha import alpha_dropout, feature_alpha_dropout
 from .broadcast import drop_path, dropout1d, dropout2d, dropout3d, locked_dropout, spatial_dropout
 from .functional import dropout
 from .fused import activation_dropout, dropout_add
+from .gaussian import gaussian_dropout, gaussian_noise
 from .random import default_generator, manual_seed
 from .recurrent import zoneout
 from .runtime import available_isas, get_num_threads, isa, set_isa, set_num_threads
@@ -34,6 +35,7 @@ from .runtime import available_isas, get_num_threads, isa, set_isa, set_num_thre
 __all__ = [
     "Generator",
     "Mask",
+    "Noise",
     "__version__",
     "activation_dropout",
     "alpha_dropout",
@@ -47,6 +49,8 @@ __all__ = [
     "dropout3d",
     "dropout_add",
     "feature_alpha_dropout",
+    "gaussian_dropout",
+    "gaussian_noise",
     "get_include",
     "get_num_threads",
     "isa",
@@ -58,7 +62,7 @@ __all__ = [
     "zoneout",
 ]
 
-_MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime")
+_MODULES = ("bench", "broadcast", "functional", "gaussian", "mnist", "nn", "optim", "random", "reference", "runtime")
 # Names of the framework that PyTorch has at the top level, so that its examples run with the import changed.
 _FROM_NN = (
     "Tensor",

@@ -18,6 +18,7 @@ from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn,
 from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
 from fastdrop.nn.functional import relu
 from fastdrop.nn.fused import ActivationDropout, DropoutAdd
+from fastdrop.nn.gaussian import GaussianDropout, GaussianNoise
 from fastdrop.nn.gelu import GELU
 from fastdrop.nn.layer_norm import LayerNorm
 from fastdrop.nn.layers import (
@@ -61,6 +62,8 @@ __all__ = [
     "EarlyStopping",
     "FeatureAlphaDropout",
     "Flatten",
+    "GaussianDropout",
+    "GaussianNoise",
     "History",
     "Identity",
     "LayerNorm",

@@ -17,6 +17,7 @@ from fastdrop.nn.attention import scaled_dot_product_attention
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
 from fastdrop.nn.fused import activation_dropout, dropout_add
+from fastdrop.nn.gaussian import gaussian_dropout, gaussian_noise
 from fastdrop.nn.gelu import gelu
 from fastdrop.nn.layer_norm import layer_norm
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
@@ -25,9 +26,9 @@ from fastdrop.nn.zoneout import zoneout
 
 __all__ = [
     "activation_dropout", "alpha_dropout", "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d",
-    "dropout2d", "dropout3d", "dropout_add", "feature_alpha_dropout", "flatten", "gelu", "layer_norm", "linear",
-    "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu", "scaled_dot_product_attention",
-    "softmax", "zoneout",
+    "dropout2d", "dropout3d", "dropout_add", "feature_alpha_dropout", "flatten", "gaussian_dropout",
+    "gaussian_noise", "gelu", "layer_norm", "linear", "locked_dropout", "log_softmax", "max_pool2d", "mse_loss",
+    "nll_loss", "relu", "scaled_dot_product_attention", "softmax", "zoneout",
 ]  # fmt: skip
 
 
