@@ -23,7 +23,7 @@ cdef Mask common_view(tuple masks):
         if not same_view(&m.view, &first.view):
             raise ValueError(
                 "masks have to be of one view (start, shape, strides), but masks[0] has "
-                f"{mask_view(first)} and masks[{t}] {mask_view(m)}"
+                f"{view_of(first)} and masks[{t}] {view_of(m)}"
             )
     return first
 
