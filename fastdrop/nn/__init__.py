@@ -27,11 +27,14 @@ from fastdrop.nn.layers import (
     ReLU,
 )
 from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
+from fastdrop.nn.normalization import BatchNorm1d, BatchNorm2d
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
 
 __all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Callback",
     "Conv2d",
     "CrossEntropyLoss",

@@ -15,12 +15,14 @@ from fastdrop.nn import operations as ops
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
+from fastdrop.nn.normalization import batch_norm
 from fastdrop.nn.tensor import Tensor, as_tensor
 
 if TYPE_CHECKING:
     pass
 
 __all__ = [
+    "batch_norm",
     "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "flatten", "linear",
     "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu", "softmax",
 ]  # fmt: skip
