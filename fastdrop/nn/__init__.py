@@ -11,6 +11,7 @@ Read it upwards: `autograd` (the tape), `tensor`, `functional` and `losses`, `mo
 from __future__ import annotations
 
 from fastdrop.nn import functional
+from fastdrop.nn.activations import ELU, SELU, LeakyReLU, LogSoftmax, Sigmoid, SiLU, Softmax, Tanh
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
 from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
@@ -33,6 +34,8 @@ from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
 
 __all__ = [
+    "ELU",
+    "SELU",
     "BatchNorm1d",
     "BatchNorm2d",
     "Callback",
@@ -47,8 +50,10 @@ __all__ = [
     "Flatten",
     "History",
     "Identity",
+    "LeakyReLU",
     "Linear",
     "LockedDropout",
+    "LogSoftmax",
     "MSELoss",
     "MaxNorm",
     "MaxPool2d",
@@ -58,6 +63,10 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
     "Tensor",
     "arange",
     "as_tensor",

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastdrop.nn import kernels
 from fastdrop.nn import operations as ops
+from fastdrop.nn.activations import elu, leaky_relu, selu, sigmoid, silu, tanh
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
@@ -23,8 +24,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "batch_norm",
-    "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "flatten", "linear",
-    "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu", "softmax",
+    "conv2d",
+    "cross_entropy",
+    "drop_path",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "elu",
+    "flatten",
+    "leaky_relu",
+    "linear",
+    "locked_dropout",
+    "log_softmax",
+    "max_pool2d",
+    "mse_loss",
+    "nll_loss",
+    "relu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "tanh",
 ]  # fmt: skip
 
 
