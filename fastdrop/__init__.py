@@ -27,6 +27,7 @@ from .broadcast import drop_path, dropout1d, dropout2d, dropout3d, locked_dropou
 from .functional import dropout
 from .random import default_generator, manual_seed
 from .runtime import available_isas, get_num_threads, isa, set_isa, set_num_threads
+from .words import embedding_dropout, word_dropout
 
 __all__ = [
     "Generator",
@@ -39,6 +40,7 @@ __all__ = [
     "dropout1d",
     "dropout2d",
     "dropout3d",
+    "embedding_dropout",
     "get_include",
     "get_num_threads",
     "isa",
@@ -47,9 +49,10 @@ __all__ = [
     "set_isa",
     "set_num_threads",
     "spatial_dropout",
+    "word_dropout",
 ]
 
-_MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime")
+_MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime", "words")
 # Names of the framework that PyTorch has at the top level, so that its examples run with the import changed.
 _FROM_NN = (
     "Tensor",

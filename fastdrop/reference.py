@@ -120,6 +120,20 @@ def dropout(
     return apply(everything & kept, x, scale)
 
 
+def word_dropout(
+    tokens: NDArray[Any], p: float, key: int, call: int, training: bool = True, unknown: int = 0
+) -> NDArray[Any]:
+    """What ``fastdrop.word_dropout`` gives with a generator of this key that stands at this call."""
+    kept = np.asarray(not training) | keep_at(key, call, p, np.arange(tokens.size).reshape(tokens.shape))
+    y: NDArray[Any] = np.where(kept, tokens, tokens.dtype.type(unknown))
+    return y
+
+
+def embedding_dropout(weight: NDArray[Any], p: float, key: int, call: int, training: bool = True) -> NDArray[Any]:
+    """What ``fastdrop.embedding_dropout`` gives with a generator of this key that stands at this call."""
+    return dropout(weight, p, key, call, training, noise_shape=(None, 1))
+
+
 def naive_dropout(x: NDArray[Any], p: float, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Dropout as it is usually written in NumPy: the output and the boolean mask that backward needs."""
     kept = rng.random(x.shape) >= p

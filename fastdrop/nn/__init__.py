@@ -15,6 +15,7 @@ from fastdrop.nn.activations import ELU, SELU, LeakyReLU, LogSoftmax, Sigmoid, S
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
 from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
+from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.functional import relu
 from fastdrop.nn.layers import (
     Conv2d,
@@ -32,6 +33,7 @@ from fastdrop.nn.normalization import BatchNorm1d, BatchNorm2d
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
+from fastdrop.nn.words import WordDropout
 
 __all__ = [
     "ELU",
@@ -47,6 +49,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "EarlyStopping",
+    "Embedding",
     "Flatten",
     "History",
     "Identity",
@@ -68,6 +71,7 @@ __all__ = [
     "Softmax",
     "Tanh",
     "Tensor",
+    "WordDropout",
     "arange",
     "as_tensor",
     "enable_grad",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastdrop._core import Generator
 from fastdrop.broadcast import path_shape
 from fastdrop.functional import check_p, check_scaling
-from fastdrop.nn import functional as F
+from fastdrop.nn import dropouts as F
 from fastdrop.nn.module import Module
 
 if TYPE_CHECKING:

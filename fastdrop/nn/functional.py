@@ -15,37 +15,19 @@ from fastdrop.nn import operations as ops
 from fastdrop.nn.activations import elu, leaky_relu, selu, sigmoid, silu, tanh
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
+from fastdrop.nn.embedding import embedding
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
 from fastdrop.nn.normalization import batch_norm
 from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.words import embedding_dropout, word_dropout
 
 if TYPE_CHECKING:
     pass
 
 __all__ = [
-    "batch_norm",
-    "conv2d",
-    "cross_entropy",
-    "drop_path",
-    "dropout",
-    "dropout1d",
-    "dropout2d",
-    "dropout3d",
-    "elu",
-    "flatten",
-    "leaky_relu",
-    "linear",
-    "locked_dropout",
-    "log_softmax",
-    "max_pool2d",
-    "mse_loss",
-    "nll_loss",
-    "relu",
-    "selu",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "tanh",
+    "batch_norm", "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu",
+    "embedding", "embedding_dropout", "flatten", "leaky_relu", "linear", "locked_dropout", "log_softmax", "max_pool2d",
+    "mse_loss", "nll_loss", "relu", "selu", "sigmoid", "silu", "softmax", "tanh", "word_dropout",
 ]  # fmt: skip
 
 
