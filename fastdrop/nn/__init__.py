@@ -10,7 +10,7 @@ Read it upwards: `autograd` (the tape), `tensor`, `functional` and `losses`, `mo
 
 from __future__ import annotations
 
-from fastdrop.nn import functional
+from fastdrop.nn import functional, init
 from fastdrop.nn.activations import ELU, SELU, LeakyReLU, LogSoftmax, Sigmoid, SiLU, Softmax, Tanh
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
@@ -79,6 +79,7 @@ __all__ = [
     "fit",
     "from_numpy",
     "functional",
+    "init",
     "is_grad_enabled",
     "load_weights",
     "max_norm_",
