@@ -15,6 +15,7 @@ from fastdrop.nn.activations import ELU, SELU, LeakyReLU, LogSoftmax, Sigmoid, S
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
 from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
+from fastdrop.nn.elementwise_losses import BCEWithLogitsLoss, HuberLoss, KLDivLoss, L1Loss, SmoothL1Loss
 from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.functional import relu
 from fastdrop.nn.layers import (
@@ -38,6 +39,7 @@ from fastdrop.nn.words import WordDropout
 __all__ = [
     "ELU",
     "SELU",
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
     "Callback",
@@ -52,7 +54,10 @@ __all__ = [
     "Embedding",
     "Flatten",
     "History",
+    "HuberLoss",
     "Identity",
+    "KLDivLoss",
+    "L1Loss",
     "LeakyReLU",
     "Linear",
     "LockedDropout",
@@ -68,6 +73,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
     "Softmax",
     "Tanh",
     "Tensor",

@@ -15,6 +15,13 @@ from fastdrop.nn import operations as ops
 from fastdrop.nn.activations import elu, leaky_relu, selu, sigmoid, silu, tanh
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
+from fastdrop.nn.elementwise_losses import (
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    smooth_l1_loss,
+)
 from fastdrop.nn.embedding import embedding
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
 from fastdrop.nn.normalization import batch_norm
@@ -25,9 +32,10 @@ if TYPE_CHECKING:
     pass
 
 __all__ = [
-    "batch_norm", "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "elu",
-    "embedding", "embedding_dropout", "flatten", "leaky_relu", "linear", "locked_dropout", "log_softmax", "max_pool2d",
-    "mse_loss", "nll_loss", "relu", "selu", "sigmoid", "silu", "softmax", "tanh", "word_dropout",
+    "batch_norm", "binary_cross_entropy_with_logits", "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d",
+    "dropout2d", "dropout3d", "elu", "embedding", "embedding_dropout", "flatten", "huber_loss", "kl_div", "l1_loss",
+    "leaky_relu", "linear", "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu", "selu",
+    "sigmoid", "silu", "smooth_l1_loss", "softmax", "tanh", "word_dropout",
 ]  # fmt: skip
 
 
