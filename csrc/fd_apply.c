@@ -30,10 +30,11 @@ struct fd_job {
     fd_law law;
     uint64_t start;
     fd_run_fn *run, *plain, *stream; /* what is run on y, and what it is chosen from; no `stream`: NULL */
-    double scale;
-    const char *x;
+    fd_args args;
+    int sparing; /* a dropped row is +0 whatever it was: it need not be read */
+    const char *x, *z;
     char *y;
-    int64_t x_item, y_item;
+    int64_t x_item, y_item, z_item; /* no z: it stands still, wherever it points, and z_item is 0 */
     int nd;
     fd_axis axes[FD_MAX_NDIM];
     /* Units of the parallel loop: a walk over the first `outer` axes, times `chunks` of what is inside them. */
@@ -60,18 +61,45 @@ static void copy_strided(char *to, int64_t to_step, const char *from, int64_t fr
     }
 }
 
-static void run(const fd_job *j, const uint64_t *bits, size_t off, int64_t n, const char *x, int64_t x_step, char *y,
-                int64_t y_step) {
-    if (n == 1 || (x_step == j->x_item && y_step == j->y_item)) {
-        j->run(bits, off, (size_t)n, x, y, j->scale);
+/* What stands at one place of the three arrays, and the steps from there along a run. */
+typedef struct {
+    const char *x, *z;
+    char *y;
+} place;
+
+static place at(const fd_job *j, const fd_walk *w) { return (place){j->x + w->x, j->z + w->z, j->y + w->y}; }
+
+static place further(place p, int64_t n, const fd_axis *a) {
+    return (place){p.x + n * a->x, p.z + n * a->z, p.y + n * a->y};
+}
+
+static int lie_together(const fd_job *j, const fd_axis *a) {
+    return a->x == j->x_item && a->y == j->y_item && a->z == j->z_item;
+}
+
+static void run_together(const fd_job *j, fd_run_fn *fn, const uint64_t *bits, size_t off, int64_t n, place p) {
+    if (j->z_item) {
+        fd_args args = j->args;
+        args.z = p.z;
+        fn(bits, off, (size_t)n, p.x, p.y, &args);
+    } else {
+        fn(bits, off, (size_t)n, p.x, p.y, &j->args);
+    }
+}
+
+/* n elements from p on, along an axis. */
+static void run(const fd_job *j, const uint64_t *bits, size_t off, int64_t n, place p, const fd_axis *a) {
+    if (n == 1 || lie_together(j, a)) {
+        run_together(j, j->run, bits, off, n, p);
         return;
     }
-    _Alignas(64) char in[PACK * 8], out[PACK * 8];
-    for (int64_t i = 0; i < n; i += PACK) {
+    _Alignas(64) char in[PACK * 8], out[PACK * 8], second[PACK * 8];
+    for (int64_t i = 0; i < n; i += PACK, p = further(p, PACK, a)) {
         const int64_t k = n - i < PACK ? n - i : PACK;
-        copy_strided(in, j->x_item, x + i * x_step, x_step, j->x_item, k);
-        j->plain(bits, off + (size_t)i, (size_t)k, in, out, j->scale); /* `out` is read again at once */
-        copy_strided(y + i * y_step, y_step, out, j->y_item, j->y_item, k);
+        copy_strided(in, j->x_item, p.x, a->x, j->x_item, k);
+        if (j->z_item) copy_strided(second, j->z_item, p.z, a->z, j->z_item, k);
+        run_together(j, j->plain, bits, off + (size_t)i, k, (place){in, second, out}); /* `out` is read again at once */
+        copy_strided(p.y, a->y, out, j->y_item, j->y_item, k);
     }
 }
 
@@ -80,14 +108,14 @@ static void run(const fd_job *j, const uint64_t *bits, size_t off, int64_t n, co
 static void do_runs(const fd_job *j, int64_t begin, int64_t end) {
     const fd_axis row = j->axes[j->nd - 1];
     /* The axis between the outer ones and the row, if there is one, reuses bits. */
-    const fd_axis repeat = j->outer < j->nd - 1 ? j->axes[j->outer] : (fd_axis){1, 0, 0, 0};
+    const fd_axis repeat = j->outer < j->nd - 1 ? j->axes[j->outer] : (fd_axis){1, 0, 0, 0, 0};
     /* A chunk is applied while the next one's bits are made. Where y's lines and the chunks do not meet, the elements
      * on a line that two chunks share wait for the second: their bits, part of a block, move in front of its own. */
     _Alignas(FD_LINE) uint64_t buffers[2][LINE_WORDS + CHUNK / 64 + LINE_WORDS];
     int turn = 0;
     int64_t held = 0;
-    fd_errand last = {.run = j->run, .item = (size_t)j->y_item, .scale = j->scale, .warm = streams(j) ? 0 : FD_WARM};
-    const int contiguous = row.x == j->x_item && row.y == j->y_item && repeat.n == 1;
+    fd_errand last = {.run = j->run, .item = (size_t)j->y_item, .args = j->args, .warm = streams(j) ? 0 : FD_WARM};
+    const int contiguous = lie_together(j, &row) && repeat.n == 1;
     fd_walk walk;
     fd_walk_to(&walk, j->axes, j->outer, begin / j->chunks);
     for (int64_t c = begin % j->chunks; begin < end; begin++) {
@@ -101,8 +129,7 @@ static void do_runs(const fd_job *j, int64_t begin, int64_t end) {
             const size_t off = (size_t)((bit + (uint64_t)from) % FD_BLOCK_BITS);
             const size_t blocks = (off + (size_t)n + FD_BLOCK_BITS - 1) / FD_BLOCK_BITS;
             uint64_t *bits = buffers[turn] + LINE_WORDS;
-            const char *x = j->x + walk.x + from * row.x;
-            char *y = j->y + walk.y + from * row.y;
+            place p = further(at(j, &walk), from, &row);
             fd_any_blocks(j->kernels, &j->law, first, blocks, bits, &last);
             if (contiguous) {
                 if (held)
@@ -110,14 +137,15 @@ static void do_runs(const fd_job *j, int64_t begin, int64_t end) {
                            8 * FD_BLOCK_WORDS);
                 if (last.n) fd_advance(&last, last.n);
                 last.bits = bits - FD_BLOCK_WORDS, last.off = FD_BLOCK_BITS + off - (size_t)held;
-                last.x = x - held * row.x, last.y = y - held * row.y;
+                const place first_held = further(p, -held, &row);
+                last.x = first_held.x, last.y = first_held.y;
+                if (j->z_item) last.args.z = first_held.z;
                 last.n = (size_t)(n + held);
-                held = to < row.n && begin + 1 < end ? (int64_t)fd_past_line(y + n * row.y, last.item) : 0;
+                held = to < row.n && begin + 1 < end ? (int64_t)fd_past_line(p.y + n * row.y, last.item) : 0;
                 last.n -= (size_t)held;
                 turn = !turn;
             } else {
-                for (int64_t r = 0; r < repeat.n; r++, x += repeat.x, y += repeat.y)
-                    run(j, bits, off, n, x, row.x, y, row.y);
+                for (int64_t r = 0; r < repeat.n; r++, p = further(p, 1, &repeat)) run(j, bits, off, n, p, &row);
             }
         }
         if (++c == j->chunks) c = 0, fd_walk_next(&walk);
@@ -138,16 +166,15 @@ static void do_constant(const fd_job *j, int64_t begin, int64_t end) {
     for (int64_t c = begin % j->chunks; begin < end; begin++) {
         const int keep = fd_window_bits(&window, j->start + (uint64_t)walk.m, 1) & 1;
         const int64_t from = c * CHUNK, n = row.n - from < CHUNK ? row.n - from : CHUNK;
-        const char *x = j->x + walk.x + from * row.x;
-        char *y = j->y + walk.y + from * row.y;
-        if (!keep && row.y == j->y_item) { /* dropped rows are not even read */
+        const place p = further(at(j, &walk), from, &row);
+        if (!keep && j->sparing && row.y == j->y_item) {
             if (streams(j))
-                j->kernels->stream_zeros(x, y, (size_t)(n * j->y_item));
+                j->kernels->stream_zeros(p.x, p.y, (size_t)(n * j->y_item));
             else
-                memset(y, 0, (size_t)(n * j->y_item));
+                memset(p.y, 0, (size_t)(n * j->y_item));
         } else {
             if (filled_with != keep) memset(bits, keep ? 0xFF : 0, sizeof bits), filled_with = keep;
-            run(j, bits, 0, n, x, row.x, y, row.y);
+            run(j, bits, 0, n, p, &row);
         }
         if (++c == j->chunks) c = 0, fd_walk_next(&walk);
     }
@@ -179,7 +206,7 @@ static void do_rows(const fd_job *j, int64_t begin, int64_t end) {
             row_bits(j, &window, start, from, n, bits);
         else if (fresh)
             row_bits(j, &window, start, 0, j->chunk < j->inner ? j->chunk : j->inner, bits);
-        run(j, bits, 0, n, j->x + walk.x + from * last.x, last.x, j->y + walk.y + from * last.y, last.y);
+        run(j, bits, 0, n, further(at(j, &walk), from, &last), &last);
         fresh = ++c == j->chunks;
         if (fresh) c = 0, fd_walk_next(&walk);
     }
@@ -219,10 +246,8 @@ static void do_tiles(const fd_job *j, int64_t begin, int64_t end) {
                 transpose64(square);
                 for (int64_t k = 0; k < 64; k++) turned[a + k][i / 64] = square[k];
             }
-        const char *x = j->x + walk.x + i0 * i_axis.x + a0 * a_axis.x;
-        char *y = j->y + walk.y + i0 * i_axis.y + a0 * a_axis.y;
-        for (int64_t a = 0; a < na; a++, x += a_axis.x, y += a_axis.y)
-            run(j, turned[a], 0, ni, x, i_axis.x, y, i_axis.y);
+        place p = further(further(at(j, &walk), i0, &i_axis), a0, &a_axis);
+        for (int64_t a = 0; a < na; a++, p = further(p, 1, &a_axis)) run(j, turned[a], 0, ni, p, &i_axis);
         if (++c == j->chunks) c = 0, fd_walk_next(&walk);
     }
 }
@@ -260,8 +285,8 @@ static void order_axes(fd_job *j) {
         fd_axis *a = &j->axes[i];
         if (a->y >= 0) continue;
         j->start += (uint64_t)((a->n - 1) * a->m);
-        j->x += (a->n - 1) * a->x, j->y += (a->n - 1) * a->y;
-        a->m = -a->m, a->x = -a->x, a->y = -a->y;
+        j->x += (a->n - 1) * a->x, j->y += (a->n - 1) * a->y, j->z += (a->n - 1) * a->z;
+        a->m = -a->m, a->x = -a->x, a->y = -a->y, a->z = -a->z;
     }
     for (int i = 1; i < j->nd; i++)
         for (int k = i; k > 0 && j->axes[k - 1].y < j->axes[k].y; k--) move_axis(j->axes, k, k - 1);
@@ -289,7 +314,7 @@ static void execute(fd_job *j, const fd_view *mask) {
     j->nd = fd_merge_axes(j->axes, j->nd);
     j->run = j->plain;
     if (j->stream != NULL && j->x != j->y && count(j->axes, j->nd) * j->y_item > fd_stream_bytes()) j->run = j->stream;
-    if (j->nd == 0) j->axes[0] = (fd_axis){1, 0, j->x_item, j->y_item}, j->nd = 1;
+    if (j->nd == 0) j->axes[0] = (fd_axis){1, 0, j->x_item, j->y_item, j->z_item}, j->nd = 1;
 
     const int inner = j->nd - 1;
     const fd_axis last = j->axes[inner];
@@ -315,9 +340,9 @@ static void execute(fd_job *j, const fd_view *mask) {
             in_parallel(j, do_tiles, count(j->axes, j->outer) * j->chunks, ceil_div(last.n * na, j->chunks));
         } else {
             j->outer = inner;
-            while (j->outer > 0 && last.x == j->x_item && last.y == j->y_item) {
+            while (j->outer > 0 && lie_together(j, &last)) {
                 const fd_axis *o = &j->axes[j->outer - 1], *i = &j->axes[j->outer];
-                if (o->x != i->x * i->n || o->y != i->y * i->n) break;
+                if (o->x != i->x * i->n || o->y != i->y * i->n || o->z != i->z * i->n) break;
                 j->outer--;
                 if (o->m == 0 && count(j->axes + j->outer, j->nd - j->outer) >= ROW_CHUNK) break;
             }
@@ -333,24 +358,69 @@ static void execute(fd_job *j, const fd_view *mask) {
     }
 }
 
+static const int64_t items[FD_NDTYPES] = {[FD_F32] = 4, [FD_F64] = 8, [FD_F16] = 2, [FD_BF16] = 2};
+
+/* The plain NaN: the kernels round a bfloat16's NaN as a number, payload and all. */
+static double plain_nan(double a) { return isnan(a) ? NAN : a; }
+
+static fd_job make_job(const fd_view *mask, fd_dtype dtype, const void *x, const int64_t *x_strides, const void *z,
+                       const int64_t *z_strides, void *y, const int64_t *y_strides) {
+    fd_job j = {.x = x, .y = y, .z = z == NULL ? x : z, .nd = mask->ndim};
+    j.kernels = fd_kernels_in_use();
+    j.x_item = j.y_item = items[dtype];
+    j.z_item = z == NULL ? 0 : items[dtype];
+    for (int i = 0; i < j.nd; i++)
+        j.axes[i] =
+            (fd_axis){mask->shape[i], mask->strides[i], x_strides[i], y_strides[i], z == NULL ? 0 : z_strides[i]};
+    return j;
+}
+
 void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
                    const int64_t *y_strides) {
-    static const int64_t item[FD_NDTYPES] = {[FD_F32] = 4, [FD_F64] = 8, [FD_F16] = 2, [FD_BF16] = 2};
-    if (isnan(scale)) scale = NAN; /* the plain one: the kernels round a bfloat16's NaN as a number, payload and all */
-    fd_job j = {.x = x, .y = y, .x_item = item[dtype], .y_item = item[dtype], .scale = scale, .nd = mask->ndim};
-    j.kernels = fd_kernels_in_use();
+    fd_job j = make_job(mask, dtype, x, x_strides, NULL, NULL, y, y_strides);
+    j.args.scale = plain_nan(scale);
+    j.sparing = 1;
     j.plain = j.kernels->apply[dtype];
     j.stream = j.kernels->stream[dtype];
-    for (int i = 0; i < j.nd; i++) j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], x_strides[i], y_strides[i]};
+    execute(&j, mask);
+}
+
+/* Elements after which a z that stands still along all but the last axis repeats itself, if x and y have no gaps that
+ * would hide where an element stands in its row; or 0. Such a z (a bias) needs no axes of its own. */
+static size_t repeats_after(const fd_job *j) {
+    int64_t step = j->y_item, rows = 1;
+    for (int i = j->nd - 1; i >= 0; step *= j->axes[i--].n) {
+        const fd_axis *a = &j->axes[i];
+        if (a->n != 1 && (a->x != step || a->y != step || a->z != (i == j->nd - 1 ? j->z_item : 0))) return 0;
+        if (i < j->nd - 1) rows *= a->n;
+    }
+    return j->z_item && rows > 1 ? (size_t)j->axes[j->nd - 1].n : 0;
+}
+
+void fd_mask_fused(const fd_view *mask, fd_dtype dtype, const fd_op *op, const void *x, const int64_t *x_strides,
+                   const void *z, const int64_t *z_strides, void *y, const int64_t *y_strides) {
+    fd_job j = make_job(mask, dtype, x, x_strides, z, z_strides, y, y_strides);
+    j.args.scale = plain_nan(op->scale), j.args.shift = plain_nan(op->shift), j.args.dropped = plain_nan(op->dropped);
+    j.args.activation = op->activation;
+    j.sparing = op->code == FD_ACT || op->code == FD_ACT_GRAD;
+    j.plain = j.args.op = j.kernels->fused[op->code][dtype == FD_F64];
+    j.args.kernels = j.kernels, j.args.dtype = dtype;
+    j.args.z_period = repeats_after(&j);
+    if (j.args.z_period) {
+        j.args.z = z, j.args.origin = y, j.z_item = 0;
+        for (int i = 0; i < j.nd; i++) j.axes[i].z = 0;
+    }
+    if (j.args.z_period || (dtype != FD_F32 && dtype != FD_F64)) j.plain = fd_piped;
+    if (j.kernels->put != NULL && j.y != j.z) j.stream = fd_piped_stream;
     execute(&j, mask);
 }
 
 void fd_mask_bools(const fd_view *mask, void *out) {
-    fd_job j = {.x = out, .y = out, .x_item = 1, .y_item = 1, .nd = mask->ndim};
+    fd_job j = {.x = out, .y = out, .z = out, .x_item = 1, .y_item = 1, .nd = mask->ndim};
     int64_t step = 1;
     j.kernels = fd_kernels_in_use();
     j.plain = j.kernels->bools;
     for (int i = j.nd - 1; i >= 0; step *= mask->shape[i--])
-        j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], step, step};
+        j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], step, step, 0};
     execute(&j, mask);
 }

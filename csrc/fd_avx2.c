@@ -9,8 +9,8 @@
 #endif
 #include <immintrin.h>
 
+#include "fd_fused.h"
 #include "fd_philox.h"
-#include "fd_scalar.h"
 
 typedef __m256i vec;
 #define LANES 4
@@ -100,56 +100,56 @@ static inline __m256d dropped_f64(uint64_t m, const double *in, __m256d s) {
     return _mm256_and_pd(keep_f64x4(m), _mm256_mul_pd(_mm256_loadu_pd(in), s));
 }
 
-static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const float *in = x;
     float *out = y;
-    const __m256 s = _mm256_set1_ps((float)scale);
+    const __m256 s = _mm256_set1_ps((float)args->scale);
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
         const uint64_t m = fd_bits57(bits, off + i);
         for (unsigned k = 0; k < 32; k += 8) _mm256_storeu_ps(out + i + k, dropped_f32(m >> k, in + i + k, s));
     }
-    scalar_f32(bits, off, i, n, x, y, (float)scale);
+    scalar_f32(bits, off, i, n, x, y, (float)args->scale);
 }
 
-static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const float *in = x;
     float *out = y;
-    const __m256 s = _mm256_set1_ps((float)scale);
+    const __m256 s = _mm256_set1_ps((float)args->scale);
     size_t i = fd_before_line(y, sizeof *out, n);
-    apply_f32(bits, off, i, x, y, scale);
+    apply_f32(bits, off, i, x, y, args);
     for (; i + 32 <= n; i += 32) {
         const uint64_t m = fd_bits57(bits, off + i);
         ahead(in + i), ahead(in + i + 16);
         for (unsigned k = 0; k < 32; k += 8) _mm256_stream_ps(out + i + k, dropped_f32(m >> k, in + i + k, s));
     }
-    apply_f32(bits, off + i, n - i, in + i, out + i, scale);
+    apply_f32(bits, off + i, n - i, in + i, out + i, args);
 }
 
-static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const double *in = x;
     double *out = y;
-    const __m256d s = _mm256_set1_pd(scale);
+    const __m256d s = _mm256_set1_pd(args->scale);
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
         const uint64_t m = fd_bits57(bits, off + i);
         for (unsigned k = 0; k < 16; k += 4) _mm256_storeu_pd(out + i + k, dropped_f64(m >> k, in + i + k, s));
     }
-    scalar_f64(bits, off, i, n, x, y, scale);
+    scalar_f64(bits, off, i, n, x, y, args->scale);
 }
 
-static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const double *in = x;
     double *out = y;
-    const __m256d s = _mm256_set1_pd(scale);
+    const __m256d s = _mm256_set1_pd(args->scale);
     size_t i = fd_before_line(y, sizeof *out, n);
-    apply_f64(bits, off, i, x, y, scale);
+    apply_f64(bits, off, i, x, y, args);
     for (; i + 16 <= n; i += 16) {
         const uint64_t m = fd_bits57(bits, off + i);
         ahead(in + i), ahead(in + i + 8);
         for (unsigned k = 0; k < 16; k += 4) _mm256_stream_pd(out + i + k, dropped_f64(m >> k, in + i + k, s));
     }
-    apply_f64(bits, off + i, n - i, in + i, out + i, scale);
+    apply_f64(bits, off + i, n - i, in + i, out + i, args);
 }
 
 /* ---- float16 and bfloat16: 16 elements are widened, scaled and rounded once; the two differ in how ---- */
@@ -204,28 +204,51 @@ static inline size_t stream_half(scale_fn *scaled, const uint64_t *bits, size_t 
     return i;
 }
 
-static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const size_t i = apply_half(scaled_f16, bits, off, n, x, y, _mm256_set1_ps((float)scale));
-    scalar_f16(bits, off, i, n, x, y, (float)scale);
+static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
+    const size_t i = apply_half(scaled_f16, bits, off, n, x, y, _mm256_set1_ps((float)args->scale));
+    scalar_f16(bits, off, i, n, x, y, (float)args->scale);
 }
 
-static void stream_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void stream_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const size_t lead = fd_before_line(y, sizeof(uint16_t), n);
-    apply_f16(bits, off, lead, x, y, scale);
-    const size_t i = stream_half(scaled_f16, bits, off, lead, n, x, y, _mm256_set1_ps((float)scale));
-    apply_f16(bits, off + i, n - i, (const uint16_t *)x + i, (uint16_t *)y + i, scale);
+    apply_f16(bits, off, lead, x, y, args);
+    const size_t i = stream_half(scaled_f16, bits, off, lead, n, x, y, _mm256_set1_ps((float)args->scale));
+    apply_f16(bits, off + i, n - i, (const uint16_t *)x + i, (uint16_t *)y + i, args);
 }
 
-static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    const size_t i = apply_half(scaled_bf16, bits, off, n, x, y, _mm256_set1_ps((float)scale));
-    scalar_bf16(bits, off, i, n, x, y, (float)scale);
+static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
+    const size_t i = apply_half(scaled_bf16, bits, off, n, x, y, _mm256_set1_ps((float)args->scale));
+    scalar_bf16(bits, off, i, n, x, y, (float)args->scale);
 }
 
-static void stream_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void stream_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const size_t lead = fd_before_line(y, sizeof(uint16_t), n);
-    apply_bf16(bits, off, lead, x, y, scale);
-    const size_t i = stream_half(scaled_bf16, bits, off, lead, n, x, y, _mm256_set1_ps((float)scale));
-    apply_bf16(bits, off + i, n - i, (const uint16_t *)x + i, (uint16_t *)y + i, scale);
+    apply_bf16(bits, off, lead, x, y, args);
+    const size_t i = stream_half(scaled_bf16, bits, off, lead, n, x, y, _mm256_set1_ps((float)args->scale));
+    apply_bf16(bits, off + i, n - i, (const uint16_t *)x + i, (uint16_t *)y + i, args);
+}
+
+/* ---- for the fused operations ---- */
+
+static void widen_f16(const void *x, float *out, size_t n) {
+    const uint16_t *in = x;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(in + i))));
+    for (; i < n; i++) out[i] = f32_of_f16(u16_at(x, i));
+}
+
+static void narrow_f16(const float *x, void *out, size_t n) {
+    uint16_t *to = out;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(to + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    for (; i < n; i++) put_u16(out, i, f16_of_f32(x[i]));
+}
+
+static void put(const void *from, void *y, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 32)
+        _mm256_stream_si256((__m256i *)((char *)y + i), _mm256_loadu_si256((const __m256i *)((const char *)from + i)));
 }
 
 const fd_kernels fd_kernels_avx2 = {
@@ -237,6 +260,10 @@ const fd_kernels fd_kernels_avx2 = {
     {[FD_F32] = stream_f32, [FD_F64] = stream_f64, [FD_F16] = stream_f16, [FD_BF16] = stream_bf16},
     stream_zeros,
     fence,
+    FD_FUSED_TABLE,
+    {[FD_F16] = widen_f16, [FD_BF16] = widen_bf16},
+    {[FD_F16] = narrow_f16, [FD_BF16] = narrow_bf16},
+    put,
 };
 
 #ifdef __clang__

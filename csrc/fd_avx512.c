@@ -10,6 +10,7 @@
 #endif
 #include <immintrin.h>
 
+#include "fd_fused.h"
 #include "fd_philox.h"
 
 typedef __m512i vec;
@@ -72,10 +73,10 @@ static inline __mmask8 keep8(const char *at, __m512i lanes) {
  * over a plain store. */
 static inline __mmask16 first16(size_t n) { return (__mmask16)(n >= 16 ? 0xFFFF : (1u << n) - 1); }
 
-static void bools(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void bools(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     unsigned char *out = y;
     size_t i = 0;
-    (void)x, (void)scale;
+    (void)x, (void)args;
     for (; i + 32 <= n; i += 32)
         _mm256_storeu_si256((__m256i *)(out + i), _mm256_maskz_set1_epi8((__mmask32)fd_bits57(bits, off + i), 1));
     const __mmask32 here = (1u << (n - i)) - 1;
@@ -105,10 +106,10 @@ static void stream_zeros(const void *x, void *y, size_t bytes) {
 
 /* ---- float32 ---- */
 
-static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const float *in = x;
     float *out = y;
-    const __m512 s = _mm512_set1_ps((float)scale);
+    const __m512 s = _mm512_set1_ps((float)args->scale);
     const __m512i lanes = lanes_u32x16(off);
     const char *at = (const char *)bits + off / 8;
     size_t i = 0;
@@ -122,13 +123,13 @@ static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x,
     }
 }
 
-static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const size_t lead = fd_before_line(y, sizeof(float), n);
-    apply_f32(bits, off, lead, x, y, scale);
+    apply_f32(bits, off, lead, x, y, args);
     off += lead, n -= lead;
     const float *in = (const float *)x + lead;
     float *out = (float *)y + lead;
-    const __m512 s = _mm512_set1_ps((float)scale);
+    const __m512 s = _mm512_set1_ps((float)args->scale);
     const __m512i lanes = lanes_u32x16(off);
     const char *at = (const char *)bits + off / 8;
     size_t i = 0;
@@ -140,15 +141,15 @@ static void stream_f32(const uint64_t *bits, size_t off, size_t n, const void *x
     }
     for (; i + 16 <= n; i += 16)
         _mm512_stream_ps(out + i, _mm512_maskz_mul_ps(keep16(at + i / 8, lanes), _mm512_loadu_ps(in + i), s));
-    apply_f32(bits, off + i, n - i, in + i, out + i, scale);
+    apply_f32(bits, off + i, n - i, in + i, out + i, args);
 }
 
 /* ---- float64 ---- */
 
-static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const double *in = x;
     double *out = y;
-    const __m512d s = _mm512_set1_pd(scale);
+    const __m512d s = _mm512_set1_pd(args->scale);
     const __m512i lanes = lanes_u64x8(off);
     const char *at = (const char *)bits + off / 8;
     size_t i = 0;
@@ -162,13 +163,13 @@ static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x,
     }
 }
 
-static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const size_t lead = fd_before_line(y, sizeof(double), n);
-    apply_f64(bits, off, lead, x, y, scale);
+    apply_f64(bits, off, lead, x, y, args);
     off += lead, n -= lead;
     const double *in = (const double *)x + lead;
     double *out = (double *)y + lead;
-    const __m512d s = _mm512_set1_pd(scale);
+    const __m512d s = _mm512_set1_pd(args->scale);
     const __m512i lanes = lanes_u64x8(off);
     const char *at = (const char *)bits + off / 8;
     size_t i = 0;
@@ -180,8 +181,10 @@ static void stream_f64(const uint64_t *bits, size_t off, size_t n, const void *x
     }
     for (; i + 8 <= n; i += 8)
         _mm512_stream_pd(out + i, _mm512_maskz_mul_pd(keep8(at + i / 8, lanes), _mm512_loadu_pd(in + i), s));
-    apply_f64(bits, off + i, n - i, in + i, out + i, scale);
+    apply_f64(bits, off + i, n - i, in + i, out + i, args);
 }
+
+#define TO_NEAREST (_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 
 /* ---- float16 and bfloat16: 32 elements are widened, scaled and rounded once, and zeroed as a whole ---- */
 
@@ -190,8 +193,8 @@ typedef __m512i scale_fn(__m512i v, __m512 s);
 static inline __m512i scaled_f16(__m512i v, __m512 s) {
     const __m512 f0 = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(v)), s);
     const __m512 f1 = _mm512_mul_ps(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(v, 1)), s);
-    const __m256i h0 = _mm512_cvtps_ph(f0, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m256i h1 = _mm512_cvtps_ph(f1, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256i h0 = _mm512_cvtps_ph(f0, TO_NEAREST);
+    const __m256i h1 = _mm512_cvtps_ph(f1, TO_NEAREST);
     return _mm512_inserti64x4(_mm512_castsi256_si512(h0), h1, 1);
 }
 
@@ -239,20 +242,44 @@ static inline void stream_half(scale_fn *scaled, const uint64_t *bits, size_t of
     apply_half(scaled, bits, off + i, n - i, in + i, out + i, s);
 }
 
-static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    apply_half(scaled_f16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
+static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
+    apply_half(scaled_f16, bits, off, n, x, y, _mm512_set1_ps((float)args->scale));
 }
 
-static void stream_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    stream_half(scaled_f16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
+static void stream_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
+    stream_half(scaled_f16, bits, off, n, x, y, _mm512_set1_ps((float)args->scale));
 }
 
-static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    apply_half(scaled_bf16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
+static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
+    apply_half(scaled_bf16, bits, off, n, x, y, _mm512_set1_ps((float)args->scale));
 }
 
-static void stream_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    stream_half(scaled_bf16, bits, off, n, x, y, _mm512_set1_ps((float)scale));
+static void stream_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
+    stream_half(scaled_bf16, bits, off, n, x, y, _mm512_set1_ps((float)args->scale));
+}
+
+/* ---- for the fused operations ---- */
+
+static void widen_f16(const void *x, float *out, size_t n) {
+    const uint16_t *in = x;
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 here = first16(n - i);
+        _mm512_mask_storeu_ps(out + i, here, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(here, in + i)));
+    }
+}
+
+static void narrow_f16(const float *x, void *out, size_t n) {
+    uint16_t *to = out;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        _mm256_storeu_si256((__m256i *)(to + i), _mm512_cvtps_ph(_mm512_loadu_ps(x + i), TO_NEAREST));
+    const __mmask16 here = first16(n - i);
+    if (i < n) _mm256_mask_storeu_epi16(to + i, here, _mm512_cvtps_ph(_mm512_maskz_loadu_ps(here, x + i), TO_NEAREST));
+}
+
+static void put(const void *from, void *y, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64)
+        _mm512_stream_si512((void *)((char *)y + i), _mm512_loadu_si512((const char *)from + i));
 }
 
 const fd_kernels fd_kernels_avx512 = {
@@ -264,6 +291,10 @@ const fd_kernels fd_kernels_avx512 = {
     {[FD_F32] = stream_f32, [FD_F64] = stream_f64, [FD_F16] = stream_f16, [FD_BF16] = stream_bf16},
     stream_zeros,
     fence,
+    FD_FUSED_TABLE,
+    {[FD_F16] = widen_f16, [FD_BF16] = widen_bf16},
+    {[FD_F16] = narrow_f16, [FD_BF16] = narrow_bf16},
+    put,
 };
 
 #ifdef __clang__

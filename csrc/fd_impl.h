@@ -19,9 +19,27 @@
 
 #define FD_LINE 64 /* bytes of a cache line */
 
+/* What a run needs besides its elements. */
+typedef struct fd_args fd_args;
+
 /* What is done to a run of n elements that lie one behind the other, with keep bits off .. off+n-1 of `bits`. y may be
- * x. Neither needs to be aligned. */
-typedef void fd_run_fn(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale);
+ * x, and so may args->z. None needs to be aligned. */
+typedef void fd_run_fn(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args);
+
+typedef struct fd_kernels fd_kernels;
+
+struct fd_args {
+    double scale, shift, dropped; /* as in fd_op */
+    fd_activation activation;
+    const void *z; /* the second input, which lies as x does; NULL where there is none */
+    /* For fd_piped, which does `op`, a run over float32 or float64, on elements of `dtype`. With a z_period, z holds so
+     * many elements, and they repeat themselves from where y is `origin`. */
+    size_t z_period;
+    const void *origin;
+    const fd_kernels *kernels;
+    fd_run_fn *op;
+    fd_dtype dtype;
+};
 
 /* A run still to be done, piece by piece, by whoever has time: making bits keeps the multipliers busy and the memory
  * idle, a run the other way round, and a core does both at once where their instructions are mixed. */
@@ -32,7 +50,7 @@ typedef struct {
     const char *x;
     char *y;
     size_t item;
-    double scale;
+    fd_args args;
     size_t warm; /* bytes of x to ask for before a piece; 0 where the run looks ahead by itself */
 } fd_errand;
 
@@ -49,8 +67,9 @@ static inline void fd_advance(fd_errand *e, size_t n) {
         n -= fd_past_line(e->y + n * e->item, e->item);
     else
         n = e->n;
-    e->run(e->bits, e->off, n, e->x, e->y, e->scale);
+    e->run(e->bits, e->off, n, e->x, e->y, &e->args);
     e->off += n, e->n -= n, e->x += n * e->item, e->y += n * e->item;
+    if (e->args.z != NULL && !e->args.z_period) e->args.z = (const char *)e->args.z + n * e->item;
 }
 
 /* Asks for the lines of x that the next piece starts with, while there is something else to do. */
@@ -66,18 +85,23 @@ static inline void fd_warm(const fd_errand *e) {
  * some of that run or all of it. */
 typedef void fd_blocks_fn(const fd_law *law, uint64_t block, size_t nblocks, uint64_t *out, fd_errand *meanwhile);
 
-typedef struct {
+struct fd_kernels {
     const char *name;
     int64_t worth_waking; /* elements from which a second thread pays: 20 to 25 microseconds' work (bench/NOTES.md) */
     fd_blocks_fn *blocks;
-    fd_run_fn *bools; /* y[i] = bit, one byte each; x and scale unused */
+    fd_run_fn *bools; /* y[i] = bit, one byte each; x and args unused */
     fd_run_fn *apply[FD_NDTYPES];
     /* The same for outputs that no cache will hold: stores go past the caches, and spare reading the lines they
      * replace. NULL where an instruction set has none. `fence` orders them before whatever the thread stores next. */
     fd_run_fn *stream[FD_NDTYPES];
     void (*stream_zeros)(const void *x, void *y, size_t bytes); /* x is looked ahead in: the next row may be kept */
     void (*fence)(void);
-} fd_kernels;
+    /* The operations that do more than scale, on float32 and float64 (fd_fused.h); half types are widened for them. */
+    fd_run_fn *fused[FD_NOPS][2];
+    void (*widen[FD_NDTYPES])(const void *x, float *out, size_t n);
+    void (*narrow[FD_NDTYPES])(const float *x, void *out, size_t n);
+    void (*put)(const void *from, void *y, size_t bytes); /* whole lines, past the caches; NULL where there is no way */
+};
 
 extern const fd_kernels fd_kernels_portable;
 #if defined(__x86_64__) || defined(_M_X64)
@@ -93,7 +117,11 @@ extern const fd_kernels fd_kernels_neon;
 
 /* Shared by the kernels that have no faster one of their own. */
 void fd_one_block(const fd_law *law, uint64_t block, uint64_t *out);
-void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale);
+void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args);
+
+/* args->op on runs of args->dtype, through buffers in L1 where it must be; the second one stores past the caches. */
+void fd_piped(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args);
+void fd_piped_stream(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args);
 
 /* Bytes of output above which streaming wins, for this machine. */
 int64_t fd_stream_bytes(void);

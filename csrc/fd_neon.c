@@ -4,8 +4,8 @@
 #ifdef FD_NEON
 #include <arm_neon.h>
 
+#include "fd_fused.h"
 #include "fd_philox.h"
-#include "fd_scalar.h"
 
 typedef uint64x2_t vec;
 #define LANES 2
@@ -51,10 +51,10 @@ static inline uint32x4_t keep_u32x4(uint64_t m) {
     return vtstq_u32(vdupq_n_u32((uint32_t)m), vld1q_u32(lane));
 }
 
-static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const char *in = x;
     char *out = y;
-    const float32x4_t s = vdupq_n_f32((float)scale);
+    const float32x4_t s = vdupq_n_f32((float)args->scale);
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
         const uint64_t m = fd_bits57(bits, off + i);
@@ -63,13 +63,13 @@ static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x,
             store_u32x4(out + 4 * (i + k), vandq_u32(keep_u32x4(m >> k), vreinterpretq_u32_f32(v)));
         }
     }
-    scalar_f32(bits, off, i, n, x, y, (float)scale);
+    scalar_f32(bits, off, i, n, x, y, (float)args->scale);
 }
 
-static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const char *in = x;
     char *out = y;
-    const float64x2_t s = vdupq_n_f64(scale);
+    const float64x2_t s = vdupq_n_f64(args->scale);
     const uint64_t lane[2] = {1, 2};
     const uint64x2_t lanes = vld1q_u64(lane);
     size_t i = 0;
@@ -82,13 +82,13 @@ static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x,
             store_u32x4(out + 8 * (i + k), vreinterpretq_u32_u64(vandq_u64(keep_m64x2, scaled)));
         }
     }
-    scalar_f64(bits, off, i, n, x, y, scale);
+    scalar_f64(bits, off, i, n, x, y, args->scale);
 }
 
-static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const char *in = x;
     char *out = y;
-    const float32x4_t s = vdupq_n_f32((float)scale);
+    const float32x4_t s = vdupq_n_f32((float)args->scale);
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
         const uint16x4_t keep_m16x4 = vmovn_u32(keep_u32x4(fd_bits57(bits, off + i)));
@@ -96,13 +96,13 @@ static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x,
         const uint16x4_t h = vreinterpret_u16_f16(vcvt_f16_f32(vmulq_f32(f, s)));
         store_u16x4(out + 2 * i, vand_u16(keep_m16x4, h));
     }
-    scalar_f16(bits, off, i, n, x, y, (float)scale);
+    scalar_f16(bits, off, i, n, x, y, (float)args->scale);
 }
 
-static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     const char *in = x;
     char *out = y;
-    const float32x4_t s = vdupq_n_f32((float)scale);
+    const float32x4_t s = vdupq_n_f32((float)args->scale);
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
         const uint16x4_t keep_m16x4 = vmovn_u32(keep_u32x4(fd_bits57(bits, off + i)));
@@ -113,7 +113,23 @@ static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x
         const uint32x4_t number = vceqq_f32(f, f), quiet = vorrq_u32(top, vdupq_n_u32(0x40));
         store_u16x4(out + 2 * i, vand_u16(keep_m16x4, vmovn_u32(vbslq_u32(number, rounded, quiet))));
     }
-    scalar_bf16(bits, off, i, n, x, y, (float)scale);
+    scalar_bf16(bits, off, i, n, x, y, (float)args->scale);
+}
+
+/* ---- for the fused operations ---- */
+
+static void widen_f16(const void *x, float *out, size_t n) {
+    const char *in = x;
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u16(load_u16x4(in + 2 * i))));
+    for (; i < n; i++) out[i] = f32_of_f16(u16_at(x, i));
+}
+
+static void narrow_f16(const float *x, void *out, size_t n) {
+    char *to = out;
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) store_u16x4(to + 2 * i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x + i))));
+    for (; i < n; i++) put_u16(out, i, f16_of_f32(x[i]));
 }
 
 const fd_kernels fd_kernels_neon = {
@@ -124,6 +140,10 @@ const fd_kernels fd_kernels_neon = {
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},
     {NULL},
     NULL,
+    NULL,
+    FD_FUSED_TABLE,
+    {[FD_F16] = widen_f16, [FD_BF16] = widen_bf16},
+    {[FD_F16] = narrow_f16, [FD_BF16] = narrow_bf16},
     NULL,
 };
 #else

@@ -31,7 +31,7 @@ static void do_pack(void *arg, int64_t begin, int64_t end) {
 void fd_mask_pack(const fd_view *mask, void *out) {
     fd_pack_job j = {.kernels = fd_kernels_in_use(), .law = mask->law, .start = mask->start, .n = 1, .out = out};
     for (int i = 0; i < mask->ndim; i++) {
-        j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], 0, 0};
+        j.axes[i] = (fd_axis){mask->shape[i], mask->strides[i], 0, 0, 0};
         j.n *= mask->shape[i];
     }
     if (j.n == 0) return;

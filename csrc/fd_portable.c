@@ -1,7 +1,6 @@
 /* Every kernel in plain C11, for any little-endian machine: one block of the law at a time, one element at a time. */
-#include "fd_impl.h"
+#include "fd_fused.h"
 #include "fd_philox.h"
-#include "fd_scalar.h"
 
 typedef uint64_t vec;
 #define LANES 1
@@ -53,10 +52,10 @@ void fd_one_block(const fd_law *law, uint64_t block, uint64_t *out) {
 
 /* Eight bits become eight bytes: the multiply puts copy k of the byte at bits 8k.., the mask keeps bit k of copy k, and
  * the addition carries any set bit to the byte's top. */
-void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
+void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
     unsigned char *out = y;
     size_t i = 0;
-    (void)x, (void)scale;
+    (void)x, (void)args;
     for (; i + 8 <= n; i += 8) {
         uint64_t spread = (fd_bits57(bits, off + i) & 0xFF) * 0x0101010101010101u & 0x8040201008040201u;
         spread = (spread + 0x00406070787C7E7Fu) >> 7 & 0x0101010101010101u;
@@ -65,20 +64,28 @@ void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x
     for (; i < n; i++) out[i] = fd_bits57(bits, off + i) & 1;
 }
 
-static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    scalar_f32(bits, off, 0, n, x, y, (float)scale);
+static void apply_f32(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
+    scalar_f32(bits, off, 0, n, x, y, (float)args->scale);
 }
 
-static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    scalar_f64(bits, off, 0, n, x, y, scale);
+static void apply_f64(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
+    scalar_f64(bits, off, 0, n, x, y, args->scale);
 }
 
-static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    scalar_f16(bits, off, 0, n, x, y, (float)scale);
+static void apply_f16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
+    scalar_f16(bits, off, 0, n, x, y, (float)args->scale);
 }
 
-static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, double scale) {
-    scalar_bf16(bits, off, 0, n, x, y, (float)scale);
+static void apply_bf16(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args) {
+    scalar_bf16(bits, off, 0, n, x, y, (float)args->scale);
+}
+
+static void widen_f16(const void *x, float *out, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = f32_of_f16(u16_at(x, i));
+}
+
+static void narrow_f16(const float *x, void *out, size_t n) {
+    for (size_t i = 0; i < n; i++) put_u16(out, i, f16_of_f32(x[i]));
 }
 
 const fd_kernels fd_kernels_portable = {
@@ -89,5 +96,9 @@ const fd_kernels fd_kernels_portable = {
     {[FD_F32] = apply_f32, [FD_F64] = apply_f64, [FD_F16] = apply_f16, [FD_BF16] = apply_bf16},
     {NULL},
     NULL,
+    NULL,
+    FD_FUSED_TABLE,
+    {[FD_F16] = widen_f16, [FD_BF16] = widen_bf16},
+    {[FD_F16] = narrow_f16, [FD_BF16] = narrow_bf16},
     NULL,
 };

@@ -48,6 +48,14 @@ static inline uint16_t bf16_of_f32(float f) {
     return (uint16_t)((u + 0x7FFFu + (u >> 16 & 1u)) >> 16);
 }
 
+static inline uint16_t u16_at(const void *x, size_t i) {
+    uint16_t v;
+    memcpy(&v, (const char *)x + 2 * i, 2);
+    return v;
+}
+
+static inline void put_u16(void *y, size_t i, uint16_t v) { memcpy((char *)y + 2 * i, &v, 2); }
+
 static inline uint16_t scale_f16(uint16_t h, float s) { return f16_of_f32(f32_of_f16(h) * s); }
 
 static inline uint16_t scale_bf16(uint16_t h, float s) { return bf16_of_f32(f32_of_bits((uint32_t)h << 16) * s); }

@@ -15,7 +15,8 @@ int fd_merge_axes(fd_axis *axes, int nd) {
         if (axes[i].n == 1) continue;
         fd_axis *outer = kept ? &axes[kept - 1] : NULL;
         const fd_axis a = axes[i];
-        if (outer && outer->m == times(a.m, a.n) && outer->x == times(a.x, a.n) && outer->y == times(a.y, a.n)) {
+        if (outer && outer->m == times(a.m, a.n) && outer->x == times(a.x, a.n) && outer->y == times(a.y, a.n) &&
+            outer->z == times(a.z, a.n)) {
             const int64_t n = outer->n * a.n;
             *outer = a;
             outer->n = n;
@@ -27,24 +28,25 @@ int fd_merge_axes(fd_axis *axes, int nd) {
 }
 
 void fd_walk_to(fd_walk *w, const fd_axis *axes, int nd, int64_t position) {
-    w->axes = axes, w->nd = nd, w->m = w->x = w->y = 0;
+    w->axes = axes, w->nd = nd, w->m = w->x = w->y = w->z = 0;
     for (int i = nd - 1; i >= 0; i--) {
         const int64_t at = position % axes[i].n;
         position /= axes[i].n;
         w->index[i] = at;
-        w->m += at * axes[i].m, w->x += at * axes[i].x, w->y += at * axes[i].y;
+        w->m += at * axes[i].m, w->x += at * axes[i].x, w->y += at * axes[i].y, w->z += at * axes[i].z;
     }
 }
 
 void fd_walk_next(fd_walk *w) {
     for (int i = w->nd - 1; i >= 0; i--) {
         const fd_axis *a = &w->axes[i];
-        w->m = plus(w->m, a->m), w->x = plus(w->x, a->x), w->y = plus(w->y, a->y);
+        w->m = plus(w->m, a->m), w->x = plus(w->x, a->x), w->y = plus(w->y, a->y), w->z = plus(w->z, a->z);
         if (++w->index[i] < a->n) return;
         w->index[i] = 0;
         w->m = plus(w->m, times(-a->n, a->m));
         w->x = plus(w->x, times(-a->n, a->x));
         w->y = plus(w->y, times(-a->n, a->y));
+        w->z = plus(w->z, times(-a->n, a->z));
     }
 }
 
@@ -150,7 +152,7 @@ void fd_row_bits(fd_window *window, uint64_t start, int64_t step, int64_t n, uin
 
 void fd_view_bits(fd_window *window, uint64_t start, const fd_axis *axes, int nd, int64_t first, int64_t n,
                   uint64_t *out) {
-    static const fd_axis point = {1, 0, 0, 0};
+    static const fd_axis point = {1, 0, 0, 0, 0};
     writer w = {out, 0, 0};
     if (nd == 0) axes = &point, nd = 1;
     const fd_axis row = axes[nd - 1];

@@ -4,12 +4,13 @@
 
 #include "fd_impl.h"
 
-/* One axis of an elementwise job: extent, and the step along it in the mask (bits), in x and in y (bytes). */
+/* One axis of an elementwise job: extent, and the step along it in the mask (bits), in x, in y and in the second input
+ * (bytes). */
 typedef struct {
-    int64_t n, m, x, y;
+    int64_t n, m, x, y, z;
 } fd_axis;
 
-/* Drop axes of extent 1 and merge neighbours that are one axis in mask, x and y. Returns how many are left. */
+/* Drop axes of extent 1 and merge neighbours that are one axis everywhere. Returns how many are left. */
 int fd_merge_axes(fd_axis *axes, int nd);
 
 /* Position in a C-order walk over axes, with the offsets it stands at; the axes are borrowed. */
@@ -17,7 +18,7 @@ typedef struct {
     const fd_axis *axes;
     int nd;
     int64_t index[FD_MAX_NDIM];
-    int64_t m, x, y;
+    int64_t m, x, y, z;
 } fd_walk;
 
 void fd_walk_to(fd_walk *w, const fd_axis *axes, int nd, int64_t position);

@@ -23,9 +23,12 @@ from typing import Any
 
 from ._core import Generator, Mask
 from ._version import __version__
+from .alpha import alpha_dropout, feature_alpha_dropout
 from .broadcast import drop_path, dropout1d, dropout2d, dropout3d, locked_dropout, spatial_dropout
 from .functional import dropout
+from .fused import activation_dropout, dropout_add
 from .random import default_generator, manual_seed
+from .recurrent import zoneout
 from .runtime import available_isas, get_num_threads, isa, set_isa, set_num_threads
 from .words import embedding_dropout, word_dropout
 
@@ -33,6 +36,8 @@ __all__ = [
     "Generator",
     "Mask",
     "__version__",
+    "activation_dropout",
+    "alpha_dropout",
     "available_isas",
     "default_generator",
     "drop_path",
@@ -40,7 +45,9 @@ __all__ = [
     "dropout1d",
     "dropout2d",
     "dropout3d",
+    "dropout_add",
     "embedding_dropout",
+    "feature_alpha_dropout",
     "get_include",
     "get_num_threads",
     "isa",
@@ -50,6 +57,7 @@ __all__ = [
     "set_num_threads",
     "spatial_dropout",
     "word_dropout",
+    "zoneout",
 ]
 
 _MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime", "words")

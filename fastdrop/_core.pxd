@@ -26,6 +26,27 @@ cdef extern from "fastdrop.h":
         const int64_t *shape
         const int64_t *strides
 
+    ctypedef enum fd_opcode:
+        FD_AFFINE
+        FD_WHERE
+        FD_ADD
+        FD_ACT
+        FD_ACT_GRAD
+
+    ctypedef enum fd_activation:
+        FD_IDENTITY
+        FD_RELU
+        FD_GELU
+        FD_GELU_TANH
+        FD_SILU
+
+    ctypedef struct fd_op:
+        fd_opcode code
+        fd_activation activation
+        double scale
+        double shift
+        double dropped
+
     ctypedef struct fd_api:
         int abi
         uint64_t (*threshold)(double) noexcept nogil
@@ -39,6 +60,8 @@ cdef extern from "fastdrop.h":
         const char *(*isa_name)(int, int *) noexcept nogil
         int (*get_num_threads)() noexcept nogil
         void (*set_num_threads)(int) noexcept nogil
+        void (*mask_fused)(const fd_view *, fd_dtype, const fd_op *, const void *, const int64_t *, const void *,
+                           const int64_t *, void *, const int64_t *) noexcept nogil
 
 
 cdef const fd_api *c_api() noexcept nogil

@@ -36,6 +36,8 @@ cdef extern from "fastdrop.h":
     void fd_mask_bools(const fd_view *mask, void *out) nogil
     void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides,
                        void *y, const int64_t *y_strides) nogil
+    void fd_mask_fused(const fd_view *mask, fd_dtype dtype, const fd_op *op, const void *x, const int64_t *x_strides,
+                       const void *z, const int64_t *z_strides, void *y, const int64_t *y_strides) nogil
     const char *fd_isa() nogil
     const char *fd_isa_name(int k, int *usable) nogil
     int fd_set_isa(const char *name) nogil
@@ -64,6 +66,7 @@ api_table.set_isa = fd_set_isa
 api_table.isa_name = fd_isa_name
 api_table.get_num_threads = fd_get_num_threads
 api_table.set_num_threads = fd_set_num_threads
+api_table.mask_fused = fd_mask_fused
 
 cdef const fd_api *c_api() noexcept nogil:
     return &api_table
@@ -143,12 +146,18 @@ def check_out(cnp.ndarray x not None, out):
         raise ValueError("out is read-only")
     if out.size == 0:
         return
+    check_apart(out, x, "x")
+    if overlaps_itself(out):
+        raise ValueError(f"out may have elements that share memory (strides {out.strides}): each needs its own")
+
+
+def check_apart(out, cnp.ndarray x not None, str name):
+    """Refuse an output that shares memory with the input `name` without being it, element by element."""
     same = (x.dtype.isnative and cnp.PyArray_DATA(x) == cnp.PyArray_DATA(<cnp.ndarray>out)
             and all(s == t or n == 1 for s, t, n in zip((<object>x).strides, out.strides, out.shape)))
     if not same and np.may_share_memory(x, out):
-        raise ValueError("out overlaps x without being x: pass out=x to work in place, or memory of its own")
-    if overlaps_itself(out):
-        raise ValueError(f"out may have elements that share memory (strides {out.strides}): each needs its own")
+        raise ValueError(f"out overlaps {name} without being {name}: pass out={name} to work in place, "
+                         "or memory of its own")
 
 
 cdef double inverted_scale(double p) noexcept:
@@ -171,6 +180,7 @@ cdef int apply_view(const fd_view *mask, int code, double scale, cnp.ndarray x, 
 
 include "_mask.pxi"
 include "_generator.pxi"
+include "_fused.pxi"
 
 
 # ---- the machine: thin, checked in runtime.py ----

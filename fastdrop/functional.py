@@ -16,7 +16,7 @@ from ._checks import check_int, check_p
 from ._core import Generator, Mask, apply_fresh, check_dtype, check_out
 from .random import default_generator
 
-__all__ = ["check_p", "check_scaling", "dropout", "noise_shape_to_mask_shape"]
+__all__ = ["KEEP_ALL", "check_p", "check_scaling", "decide", "dropout", "noise_shape_to_mask_shape", "untouched"]
 
 NoiseShape = Sequence[SupportsIndex | None]
 
@@ -69,9 +69,57 @@ def noise_shape_to_mask_shape(noise_shape: NoiseShape | None, shape: tuple[int, 
     return out
 
 
+#: Keeps every element of anything, and draws no number.
+KEEP_ALL = Mask(0, 0, 0.0, ())
+
+
 def _scaled(x: NDArray[Any], factor: float, out: NDArray[Any] | None) -> NDArray[Any]:
     """x times a factor, by a mask that keeps everything (for a factor of 0, nothing): it draws no number."""
-    return Mask(0, 0, 0.0 if factor else 1.0, ()).apply(x, out, scale=factor)
+    return (KEEP_ALL if factor else Mask(0, 0, 1.0, ())).apply(x, out, scale=factor)
+
+
+def untouched(x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """x itself, as an array; or, where it was asked for, a copy of it in `out`."""
+    if out is not None:
+        return KEEP_ALL.apply(x, out, scale=1.0)
+    return x if isinstance(x, np.ndarray) else np.asarray(x)
+
+
+def decide(
+    x: NDArray[Any],
+    p: float,
+    training: bool,
+    *,
+    noise_shape: NoiseShape | None = None,
+    rng: Generator | None = None,
+    mask: Mask | None = None,
+    out: NDArray[Any] | None = None,
+) -> Mask | None:
+    """The mask under which a kind of dropout works on x, or None where nothing is to be dropped.
+
+    What all kinds have in common: the arguments, which are those of `dropout`, are checked before the generator is
+    asked for a call, and it is not asked where nothing is dropped.
+    """
+    p = check_p(p)
+    check_dtype(x)
+    shape = noise_shape_to_mask_shape(noise_shape, x.shape)
+    if rng is not None and not isinstance(rng, Generator):
+        raise TypeError(f"rng has to be a fastdrop.Generator, but got a {type(rng).__name__}")
+    if mask is not None:
+        if not isinstance(mask, Mask):
+            raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")
+        if rng is not None:
+            raise ValueError("mask brings its own decisions: give no rng with it")
+        if mask.p != p:
+            raise ValueError(f"mask has p={mask.p}, which has to be the p that is given, but got p={p}")
+        mask = mask.broadcast_to(x.shape)
+    if out is not None:
+        check_out(x, out)
+    if not training or p == 0.0:
+        return None
+    if mask is None:
+        mask = (default_generator() if rng is None else rng).mask(shape, p).broadcast_to(x.shape)
+    return mask
 
 
 def dropout(
@@ -160,25 +208,10 @@ def dropout(
     a = np.asarray(x)
     p = check_p(p)
     standard = check_scaling(scaling) == "standard"
-    check_dtype(a)
-    shape = noise_shape_to_mask_shape(noise_shape, a.shape)
-    if rng is not None and not isinstance(rng, Generator):
-        raise TypeError(f"rng has to be a fastdrop.Generator, but got a {type(rng).__name__}")
-    if mask is not None:
-        if not isinstance(mask, Mask):
-            raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")
-        if noise_shape is not None or rng is not None:
-            raise ValueError("mask brings its own decisions: give no noise_shape and no rng with it")
-        if mask.p != p:
-            raise ValueError(f"mask has p={mask.p}, which has to be the p that is given, but got p={p}")
-        mask = mask.broadcast_to(a.shape)
-    if not training or p == 0.0:
+    if mask is not None and noise_shape is not None:
+        raise ValueError("mask brings its own decisions: give no noise_shape with it")
+    decided = decide(a, p, training, noise_shape=noise_shape, rng=rng, mask=mask, out=out)
+    if decided is None:
         factor = 1.0 - p if standard else 1.0
-        if factor == 1.0 and out is None:
-            return x if isinstance(x, np.ndarray) else a
-        return _scaled(a, factor, out)
-    if mask is None:
-        if out is not None:
-            check_out(a, out)  # apply does so too, but a refused call must not take a draw from the generator
-        mask = (default_generator() if rng is None else rng).mask(shape, p)
-    return mask.apply(a, out, scale=1.0 if standard else None)
+        return untouched(x, out) if factor == 1.0 else _scaled(a, factor, out)
+    return decided.apply(a, out, scale=1.0 if standard else None)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Array64 = NDArray[np.float64]
+
 BLOCK = 128
 PLANES = 32
 
@@ -132,6 +134,48 @@ def word_dropout(
 def embedding_dropout(weight: NDArray[Any], p: float, key: int, call: int, training: bool = True) -> NDArray[Any]:
     """What ``fastdrop.embedding_dropout`` gives with a generator of this key that stands at this call."""
     return dropout(weight, p, key, call, training, noise_shape=(None, 1))
+
+
+def _wide(x: NDArray[Any]) -> Array64:
+    return np.asarray(x).astype(np.float64)
+
+
+def alpha_dropout(x: NDArray[Any], p: float, kept: NDArray[np.bool_]) -> Array64:
+    """Alpha dropout under given decisions, in float64."""
+    if p == 1:
+        return np.zeros(x.shape)
+    low = -1.0507009873554805 * 1.6732632423543772
+    a = ((1 - p) * (1 + p * low**2)) ** -0.5
+    return np.asarray(a * np.where(np.broadcast_to(kept, x.shape), _wide(x), low) - a * p * low)
+
+
+def zoneout(x: NDArray[Any], previous: NDArray[Any], kept: NDArray[np.bool_]) -> Array64:
+    """The new value where kept, the previous one elsewhere, in float64."""
+    return np.where(kept, _wide(x), _wide(previous))
+
+
+def activation(name: str, t: Array64) -> Array64:
+    """An activation of `fastdrop.activation_dropout`, in float64."""
+    if name == "relu":
+        return np.where(t < 0, 0.0, t)
+    if name == "gelu":
+        return np.asarray(t * np.vectorize(lambda v: 0.5 * math.erfc(-v / math.sqrt(2)), otypes=[float])(t))
+    if name == "gelu_tanh":
+        return np.asarray(0.5 * t * (1 + np.tanh(math.sqrt(2 / math.pi) * (t + 0.044715 * t**3))))
+    if name == "silu":
+        return np.asarray(t / (1 + np.exp(-t)))
+    return t
+
+
+def activation_dropout(x: NDArray[Any], bias: Any, p: float, kept: NDArray[np.bool_], name: str) -> Array64:
+    """``dropout(activation(x + bias))`` under given decisions, in float64."""
+    t = activation(name, _wide(x) + _wide(bias))
+    return np.where(kept, t / (1 - p) if p < 1 else t, 0.0)
+
+
+def dropout_add(x: NDArray[Any], residual: NDArray[Any], p: float, kept: NDArray[np.bool_]) -> Array64:
+    """``dropout(x) + residual`` under given decisions, in float64."""
+    return np.where(kept, _wide(x) / (1 - p) if p < 1 else 0.0, 0.0) + _wide(residual)
 
 
 def naive_dropout(x: NDArray[Any], p: float, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from fastdrop.nn import Tensor
 
 ALL_ISAS = ("portable", "avx2", "avx512", "neon")
 
@@ -44,3 +45,52 @@ def bfloat16() -> np.dtype:
 @pytest.fixture(params=["float32", "float64", "float16", "bfloat16"])
 def dtype(request: pytest.FixtureRequest) -> np.dtype:
     return bfloat16() if request.param == "bfloat16" else np.dtype(request.param)
+
+
+# ---- finite differences, and the comparison with PyTorch ----
+
+
+def _check_gradients(function, *arrays, step=1e-6, tolerance=1e-6):
+    """Compare the gradients of ``sum(function(*tensors) * weights)`` with central differences, in float64."""
+    tensors = [Tensor(np.array(a, dtype=np.float64, copy=True, order="K"), requires_grad=True) for a in arrays]
+    y = function(*tensors)
+    weights = np.random.default_rng(0).standard_normal(y.shape)
+    y.backward(weights)
+    for position, tensor in enumerate(tensors):
+        expected = np.zeros_like(tensor.array)
+        for index in np.ndindex(tensor.shape):
+            values = []
+            for sign in (1, -1):
+                moved = [np.array(a, dtype=np.float64, copy=True, order="K") for a in arrays]
+                moved[position][index] += sign * step
+                values.append((function(*map(Tensor, moved)).array * weights).sum())
+            expected[index] = (values[0] - values[1]) / (2 * step)
+        assert tensor.grad is not None, f"input {position} got no gradient"
+        assert tensor.grad.dtype == np.float64
+        np.testing.assert_allclose(tensor.grad.array, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.fixture
+def check_gradients():
+    return _check_gradients
+
+
+def _same_as_torch(ours, theirs, *arrays, rtol=1e-5, atol=1e-6):
+    """Run the same expression here and in PyTorch; compare the result and every gradient."""
+    torch = pytest.importorskip("torch")
+    mine = [Tensor(a.copy(order="K"), requires_grad=True) for a in arrays]
+    other = [torch.tensor(np.ascontiguousarray(a), requires_grad=True) for a in arrays]
+    y, z = ours(*mine), theirs(*other)
+    assert y.shape == tuple(z.shape)
+    assert str(y.dtype) == str(z.dtype).removeprefix("torch.")
+    np.testing.assert_allclose(y.array, z.detach().numpy(), rtol=rtol, atol=atol)
+    weights = np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype)
+    y.backward(weights)
+    z.backward(torch.tensor(weights))
+    for a, b in zip(mine, other, strict=True):
+        np.testing.assert_allclose(a.grad.array, b.grad.numpy(), rtol=rtol, atol=atol)
+
+
+@pytest.fixture
+def same_as_torch():
+    return _same_as_torch

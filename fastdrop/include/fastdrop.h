@@ -32,7 +32,7 @@
 extern "C" {
 #endif
 
-#define FD_ABI 1
+#define FD_ABI 2
 #define FD_MAX_NDIM 64
 #define FD_BLOCK_BITS 128
 /* q that keeps everything; q == 0 drops everything. Neither draws a random number. */
@@ -72,6 +72,32 @@ void fd_mask_bools(const fd_view *mask, void *out);
 void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
                    const int64_t *y_strides);
 
+/* What else is done under a mask, in one pass. x is the input, z the second one where an operation has one; what is
+ * computed from them is rounded once for float16 and bfloat16, and otherwise as it stands here.
+ *
+ *   FD_AFFINE    y = keep ? x * scale + shift : dropped                        alpha dropout
+ *   FD_WHERE     y = keep ? x : z                                              zoneout
+ *   FD_ADD       y = (keep ? x * scale : +0) + z                               dropout, then the residual connection
+ *   FD_ACT       y = keep ? act(x + z) * scale : +0                            bias (no z: none), activation, dropout
+ *   FD_ACT_GRAD  y = keep ? x * scale * act'(z) : +0                           its gradient: x is dy, z what act took */
+typedef enum { FD_AFFINE = 0, FD_WHERE = 1, FD_ADD = 2, FD_ACT = 3, FD_ACT_GRAD = 4 } fd_opcode;
+#define FD_NOPS 5
+
+/* FD_RELU max(t, 0); FD_GELU t Phi(t), Phi the normal distribution function; FD_GELU_TANH its approximation by tanh;
+ * FD_SILU t / (1 + exp(-t)). */
+typedef enum { FD_IDENTITY = 0, FD_RELU = 1, FD_GELU = 2, FD_GELU_TANH = 3, FD_SILU = 4 } fd_activation;
+
+typedef struct {
+    fd_opcode code;
+    fd_activation activation;
+    double scale, shift, dropped;
+} fd_op;
+
+/* z is NULL, with z_strides NULL, or has the mask's shape; any of its strides may be 0. y may be x or z, each with the
+ * same strides, and overlaps neither otherwise. */
+void fd_mask_fused(const fd_view *mask, fd_dtype dtype, const fd_op *op, const void *x, const int64_t *x_strides,
+                   const void *z, const int64_t *z_strides, void *y, const int64_t *y_strides);
+
 /* The instruction set in use: "portable", "avx2", "avx512" or "neon". */
 const char *fd_isa(void);
 /* Use another one; results never change. 0, or -1: no such name, or -2: this machine or build lacks it. */
@@ -97,6 +123,8 @@ typedef struct {
     const char *(*isa_name)(int k, int *usable);
     int (*get_num_threads)(void);
     void (*set_num_threads)(int n);
+    void (*mask_fused)(const fd_view *mask, fd_dtype dtype, const fd_op *op, const void *x, const int64_t *x_strides,
+                       const void *z, const int64_t *z_strides, void *y, const int64_t *y_strides);
 } fd_api;
 
 #define FD_CAPSULE "fastdrop._core._C_API"

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from fastdrop.nn import functional, init
 from fastdrop.nn.activations import ELU, SELU, LeakyReLU, LogSoftmax, Sigmoid, SiLU, Softmax, Tanh
+from fastdrop.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
 from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
 from fastdrop.nn.elementwise_losses import BCEWithLogitsLoss, HuberLoss, KLDivLoss, L1Loss, SmoothL1Loss
 from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.functional import relu
+from fastdrop.nn.fused import ActivationDropout, DropoutAdd
 from fastdrop.nn.layers import (
     Conv2d,
     CrossEntropyLoss,
@@ -35,10 +37,13 @@ from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
 from fastdrop.nn.words import WordDropout
+from fastdrop.nn.zoneout import Zoneout
 
 __all__ = [
     "ELU",
     "SELU",
+    "ActivationDropout",
+    "AlphaDropout",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -50,8 +55,10 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "DropoutAdd",
     "EarlyStopping",
     "Embedding",
+    "FeatureAlphaDropout",
     "Flatten",
     "History",
     "HuberLoss",
@@ -78,6 +85,7 @@ __all__ = [
     "Tanh",
     "Tensor",
     "WordDropout",
+    "Zoneout",
     "arange",
     "as_tensor",
     "enable_grad",

@@ -11,11 +11,49 @@ from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
 from fastdrop.nn.tensor import Tensor, as_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from fastdrop import Generator
+    from fastdrop import Generator, Mask
 
 __all__ = ["drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "locked_dropout"]
+
+
+def draw(
+    x: Tensor, p: float, noise_shape: Sequence[Any] | None, generator: Generator | None, inplace: bool, name: str
+) -> Mask:
+    """The mask of a call of the kind `name`: the checks that come before one is drawn, then the draw."""
+    shape = noise_shape_to_mask_shape(noise_shape, x.array.shape)
+    if inplace:
+        check_inplace(x, name)
+    mask = (fastdrop.default_generator() if generator is None else generator).mask(shape, p)
+    return mask if shape == x.array.shape else mask.broadcast_to(x.array.shape)
+
+
+def masked(
+    name: str,
+    x: Tensor,
+    inplace: bool,
+    forward: Callable[[Array, Array | None], Array],
+    backward: Callable[[Array], Array],
+) -> Tensor:
+    """Record a kind of dropout, neither of whose directions reads what the other one saw."""
+
+    def function(dy: Array) -> tuple[Array]:
+        return (backward(dy),)
+
+    if not inplace:
+        return record(name, forward(x.array, None), (x,), function)
+    forward(x.array, x.array)
+    record_inplace(name, x, function)
+    return x
+
+
+def floating(input: Any, name: str) -> Tensor:
+    """`input` as a tensor of floating dtype."""
+    x = as_tensor(input)
+    if x.array.dtype.kind != "f":
+        raise TypeError(f"{name}: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
+    return x
 
 
 def dropout(
@@ -69,29 +107,18 @@ def dropout(
     """
     p = check_p(p)
     check_scaling(scaling)
-    x = as_tensor(input)
-    if x.array.dtype.kind != "f":
-        raise TypeError(f"dropout: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
+    x = floating(input, "dropout")
     if not training and scaling == "standard" and p > 0:
         return x.mul_(1 - p) if inplace else as_tensor(x * (1 - p))
     if not training or p == 0:
         return x
-    shape = noise_shape_to_mask_shape(noise_shape, x.array.shape)
-    if inplace:
-        check_inplace(x, "dropout")
-    mask = (fastdrop.default_generator() if generator is None else generator).mask(shape, p)
-    if shape != x.array.shape:
-        mask = mask.broadcast_to(x.array.shape)
+    mask = draw(x, p, noise_shape, generator, inplace, "dropout")
     scale = None if scaling == "inverted" else 1.0
 
-    def function(dy: Array) -> tuple[Array]:
-        return (mask.apply(dy, scale=scale),)
+    def apply(a: Array, out: Array | None = None) -> Array:
+        return mask.apply(a, out, scale=scale)
 
-    if not inplace:
-        return record("dropout", mask.apply(x.array, scale=scale), (x,), function)
-    mask.apply(x.array, out=x.array, scale=scale)
-    record_inplace("dropout", x, function)
-    return x
+    return masked("dropout", x, inplace, apply, apply)
 
 
 def dropout1d(

@@ -152,10 +152,11 @@ static void test_runs(void) {
             memset(room, 0xCD, sizeof room);
             char *y = room + 32 + shift;
             fd_run_fn *stream = fd_kernels_in_use()->stream[d];
+            const fd_args args = {.scale = 1.0 / 0.7};
             if (stream != NULL && trial % 2)
-                stream(bits, off, n, x, y, 1.0 / 0.7);
+                stream(bits, off, n, x, y, &args);
             else
-                fd_kernels_in_use()->apply[d](bits, off, n, x, y, 1.0 / 0.7);
+                fd_kernels_in_use()->apply[d](bits, off, n, x, y, &args);
             for (size_t i = 0; i < n; i++) {
                 scale_one((fd_dtype)d, x + i * item, one, (int)(bits[(off + i) / 64] >> (off + i) % 64 & 1), 1.0 / 0.7);
                 CHECK(memcmp(one, y + i * item, item) == 0, "dtype %d n=%zu off=%zu element %zu", d, n, off, i);
@@ -164,7 +165,7 @@ static void test_runs(void) {
                 CHECK(room[i + shift] == (char)0xCD && y[n * item + i] == (char)0xCD, "dtype %d overrun", d);
             unsigned char bools[MOST + 8];
             memset(bools, 0xCD, sizeof bools);
-            fd_kernels_in_use()->bools(bits, off, n, NULL, bools, 0);
+            fd_kernels_in_use()->bools(bits, off, n, NULL, bools, NULL);
             for (size_t i = 0; i < n; i++)
                 CHECK(bools[i] == (bits[(off + i) / 64] >> (off + i) % 64 & 1), "bools n=%zu off=%zu %zu", n, off, i);
             CHECK(bools[n] == 0xCD, "bools overrun");
@@ -203,6 +204,47 @@ static void test_chunks(void) {
         CHECK(memcmp(y, want, (size_t)(n * item)) == 0, "trial %d n=%lld values", trial, (long long)n);
         for (int i = 1; i <= 64; i++)
             CHECK(y[-i] == (char)0xCD && y[n * item + i - 1] == (char)0xCD, "trial %d overrun", trial);
+    }
+}
+
+/* Fused operations over random shapes, seconds that stand still and outputs beyond the caches: every element as a call of
+ * its own on the portable kernels gives it. */
+static void test_fused(void) {
+    enum { MOST = 3000, ACTIVATIONS = FD_SILU + 1 };
+    static char x[MOST * 8], z[MOST * 8], room[MOST * 8 + 192];
+    const char *own = fd_isa();
+    for (int trial = 0; trial < 400; trial++) {
+        const fd_dtype d = (fd_dtype)random_below(FD_NDTYPES);
+        const int64_t item = items[d], rows = 1 + random_below(trial % 3 ? 4 : 60), cols = random_below(MOST) / rows;
+        const int64_t shape[2] = {rows, cols}, steps[2] = {cols * item, item}, bias[2] = {0, item},
+                      still[2] = {item, 0};
+        const int64_t m[3][2] = {{cols, 1}, {0, 1}, {1, 0}}, unit[1] = {1};
+        const int64_t *zs = trial % 4 == 0 ? bias : trial % 4 == 1 ? still : steps;
+        fd_op op = {.code = (fd_opcode)(trial % FD_NOPS), .scale = 1.0 / 0.7, .shift = 0.25, .dropped = -1.5};
+        op.activation = (fd_activation)random_below(ACTIVATIONS);
+        const int no_z = op.code == FD_AFFINE || (op.code == FD_ACT && trial % 2);
+        const fd_view mask = {
+            {7, (uint64_t)trial, fd_threshold(0.3)}, (uint64_t)random_below(300), 2, shape, m[trial % 7 % 3]};
+        char *y = room + 64 + random_below(64 / item) * item, one[8];
+        random_values(d, x, (size_t)(rows * cols)), random_values(d, z, (size_t)(rows * cols));
+        memset(room, 0xCD, sizeof room);
+        if (trial % 5 == 0) memcpy(y, x, (size_t)(rows * cols * item)); /* in place */
+        fd_set_stream_bytes(trial % 2 ? 1 : 0);
+        fd_mask_fused(&mask, d, &op, trial % 5 ? x : y, steps, no_z ? NULL : z, no_z ? NULL : zs, y, steps);
+        fd_set_stream_bytes(0);
+        fd_set_isa("portable");
+        for (int64_t i = 0; i < rows * cols; i += trial % 10 ? 7 : 1) {
+            const int64_t r = i / cols, c = i % cols;
+            const fd_view single = {mask.law, mask.start + (uint64_t)(r * mask.strides[0] + c * mask.strides[1]), 1,
+                                    unit, unit};
+            fd_mask_fused(&single, d, &op, x + i * item, &item, no_z ? NULL : z + r * zs[0] + c * zs[1],
+                          no_z ? NULL : &item, one, &item);
+            CHECK(memcmp(one, y + i * item, (size_t)item) == 0, "trial %d op %d act %d dtype %d element %d", trial,
+                  (int)op.code, (int)op.activation, (int)d, (int)i);
+        }
+        fd_set_isa(own);
+        for (int64_t i = 1; i <= 64; i++)
+            CHECK(y[-i] == (char)0xCD && y[rows * cols * item + i - 1] == (char)0xCD, "trial %d overrun", trial);
     }
 }
 
@@ -286,6 +328,8 @@ static void test_guard_pages(void) {
             const fd_view mask = {law, 13, 1, &n, &step};
             random_values((fd_dtype)d, x, (size_t)n);
             fd_mask_apply(&mask, (fd_dtype)d, 1.5, x, &item, y, &item);
+            const fd_op op = {.code = (fd_opcode)(n % FD_NOPS), .activation = FD_RELU, .scale = 1.5};
+            fd_mask_fused(&mask, (fd_dtype)d, &op, x, &item, x, &item, y, &item);
             fd_mask_bools(&mask, y_end - n);
             fd_mask_pack(&mask, y_end - (n + 7) / 8);
         }
@@ -367,6 +411,7 @@ int main(void) {
             test_bits();
             test_blocks();
             test_chunks();
+            test_fused();
             test_nan_scale();
             test_rounding_mode();
             test_runs();

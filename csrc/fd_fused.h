@@ -1,0 +1,59 @@
+/* The fused operations (fd_opcode), stated once: each instruction set includes this under its own target, and the loops,
+ * which have no branch and no order among their elements, become its vectors. */
+#ifndef FD_FUSED_H
+#define FD_FUSED_H
+
+#include "fd_math.h"
+
+#define FD_PIECE 256 /* elements at a time: a few buffers of them stay in L1 */
+
+/* Elements may lie anywhere, and y may be x or z. */
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed" /* float64's functions are libm's, and no loop of theirs vectorises */
+#define FD_ANYWHERE __attribute__((aligned(1), may_alias))
+#define FD_INLINE inline __attribute__((always_inline))
+#define FD_ELEMENTWISE _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define FD_ANYWHERE __attribute__((aligned(1), may_alias))
+#define FD_INLINE inline __attribute__((always_inline))
+#define FD_ELEMENTWISE _Pragma("GCC ivdep")
+#else
+#define FD_ANYWHERE
+#define FD_INLINE inline
+#define FD_ELEMENTWISE
+#endif
+
+#define FD_REAL float
+#define FD_WORD uint32_t
+#define FD_NAME(name) name##_f32
+#include "fd_fused_real.h"
+#undef FD_REAL
+#undef FD_WORD
+#undef FD_NAME
+
+#define FD_REAL double
+#define FD_WORD uint64_t
+#define FD_NAME(name) name##_f64
+#include "fd_fused_real.h"
+#undef FD_REAL
+#undef FD_WORD
+#undef FD_NAME
+
+static void widen_bf16(const void *x, float *out, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = f32_of_bits((uint32_t)u16_at(x, i) << 16);
+}
+
+static void narrow_bf16(const float *x, void *out, size_t n) {
+    for (size_t i = 0; i < n; i++) put_u16(out, i, bf16_of_f32(x[i]));
+}
+
+#define FD_FUSED_TABLE                                \
+    {                                                 \
+        [FD_AFFINE] = {affine_f32, affine_f64},       \
+        [FD_WHERE] = {where_f32, where_f64},          \
+        [FD_ADD] = {add_f32, add_f64},                \
+        [FD_ACT] = {act_f32, act_f64},                \
+        [FD_ACT_GRAD] = {act_grad_f32, act_grad_f64}, \
+    }
+
+#endif

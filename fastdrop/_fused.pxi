@@ -1,0 +1,65 @@
+# The fused operations under a mask: `fd_mask_fused` on arrays. Included by _core.pyx.
+OPERATIONS = {"affine": FD_AFFINE, "where": FD_WHERE, "add": FD_ADD, "act": FD_ACT, "act_grad": FD_ACT_GRAD}
+ACTIVATIONS = {"identity": FD_IDENTITY, "relu": FD_RELU, "gelu": FD_GELU, "gelu_tanh": FD_GELU_TANH, "silu": FD_SILU}
+
+
+def check_second(cnp.ndarray x not None, second, str name):
+    """`second`, the input `name`, as an array of x's dtype and shape; broadcast where it has to be."""
+    other = np.asarray(second)
+    if other.dtype.newbyteorder("=") != x.dtype.newbyteorder("="):
+        raise TypeError(f"{name} has to have the dtype of x, {x.dtype}, but got {other.dtype}")
+    if not other.dtype.isnative:
+        other = other.astype(other.dtype.newbyteorder("="))
+    shape = (<object>x).shape
+    if other.shape == shape:
+        return other
+    try:
+        return np.broadcast_to(other, shape)
+    except ValueError:
+        raise ValueError(f"{name} has to broadcast to the shape of x, {shape}, but got {other.shape}") from None
+
+
+def fused(Mask mask not None, str operation not None, x, second=None, out=None, *, str name="second",
+          str activation="identity", double scale=1.0, double shift=0.0, double dropped=0.0):
+    """One pass of `operation` (see ``fastdrop.h``) over x, under a mask that broadcasts to it.
+
+    Parameters are those of ``fd_mask_fused``; `name` is what errors call `second`.
+    """
+    cdef cnp.ndarray a, z, y
+    cdef fd_op op
+    cdef int code
+    cdef const int64_t *z_strides = NULL
+    cdef const void *z_data = NULL
+    op.code = <fd_opcode><int>OPERATIONS[operation]
+    op.activation = <fd_activation><int>ACTIVATIONS[activation]
+    op.scale, op.shift, op.dropped = scale, shift, dropped
+    a = x if type(x) is np.ndarray else np.asarray(x)
+    given = out
+    if out is not None and type(out) is not np.ndarray and isinstance(out, np.ndarray):
+        out = np.asarray(out)
+    code = dtype_code(a)
+    if (<object>a).shape != mask.shape:
+        mask = mask.broadcast_to((<object>a).shape)
+    if second is not None:
+        z = check_second(a, second, name)
+        z_strides = <const int64_t *>cnp.PyArray_STRIDES(z)
+        z_data = cnp.PyArray_DATA(z)
+    elif operation not in ("affine", "act"):
+        raise TypeError(f"{name} has to be given")
+    if out is not None:
+        check_out(a, out)
+        if second is not None and not plain_out(z, out):
+            check_apart(out, z, name)
+    if not cnp.PyArray_ISNOTSWAPPED(a):
+        a = a.astype(a.dtype.newbyteorder("="))
+    y = out if out is not None else PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
+    cdef const void *from_ = cnp.PyArray_DATA(a)
+    cdef void *to = cnp.PyArray_DATA(y)
+    cdef const int64_t *x_strides = <const int64_t *>cnp.PyArray_STRIDES(a)
+    cdef const int64_t *y_strides = <const int64_t *>cnp.PyArray_STRIDES(y)
+    if cnp.PyArray_SIZE(a) <= SHORT_CALL:
+        fd_mask_fused(&mask.view, <fd_dtype>code, &op, from_, x_strides, z_data, z_strides, to, y_strides)
+    else:
+        with nogil:
+            fd_mask_fused(&mask.view, <fd_dtype>code, &op, from_, x_strides, z_data, z_strides, to, y_strides)
+    return y if given is None else given
