@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import check_int, check_p
-from ._core import Generator, Mask, check_out
-from .functional import dropout
-from .random import default_generator
+from ._core import Generator, Mask
+from .functional import decide, dropout
 
 __all__ = ["embedding_dropout", "embedding_shape", "word_dropout"]
 
@@ -101,27 +100,13 @@ def word_dropout(
         raise TypeError(f"tokens have to be integers, but got {a.dtype}")
     limits = np.iinfo(a.dtype)
     unknown = check_int("unknown", unknown, int(limits.min), int(limits.max))
-    if rng is not None and not isinstance(rng, Generator):
-        raise TypeError(f"rng has to be a fastdrop.Generator, but got a {type(rng).__name__}")
-    if mask is not None:
-        if not isinstance(mask, Mask):
-            raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")
-        if rng is not None:
-            raise ValueError("mask brings its own decisions: give no rng with it")
-        if mask.p != p:
-            raise ValueError(f"mask has p={mask.p}, which has to be the p that is given, but got p={p}")
-        mask = mask.broadcast_to(a.shape)
-    if out is not None:
-        check_out(a, out)
-    idle = not training or p == 0.0
-    if idle and out is None:
+    decided = decide(a, p, training, rng=rng, mask=mask, out=out, floats=False)
+    if decided is None and out is None:
         return tokens if isinstance(tokens, np.ndarray) else a
     y = np.empty_like(a, dtype=a.dtype.newbyteorder("="), subok=False) if out is None else out
     np.copyto(y, a)
-    if not idle:
-        if mask is None:
-            mask = (default_generator() if rng is None else rng).mask(a.shape, p)
-        np.copyto(y, y.dtype.type(unknown), where=~np.asarray(mask))
+    if decided is not None:
+        np.copyto(y, y.dtype.type(unknown), where=~np.asarray(decided))
     return y
 
 

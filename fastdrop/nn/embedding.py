@@ -8,7 +8,8 @@ import numpy as np
 
 import fastdrop
 from fastdrop._checks import check_int, check_p
-from fastdrop._core import Generator, Mask
+from fastdrop._core import Generator
+from fastdrop.functional import KEEP_ALL
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.creation import randn
 from fastdrop.nn.module import Module, Parameter
@@ -124,8 +125,8 @@ def _row(name: str, value: Any, rows: int) -> int | None:
 
 
 def _scale(rows: Array, p: float) -> None:
-    """Multiply by 1 / (1 - p) in place, rounded as a mask's apply does: by a mask that keeps everything."""
-    Mask(0, 0, 0.0, ()).apply(rows, rows, scale=1.0 / (1.0 - p) if p < 1 else 0.0)
+    """Multiply by 1 / (1 - p) in place, rounded as a mask's apply does."""
+    KEEP_ALL.apply(rows, rows, scale=1.0 / (1.0 - p) if p < 1 else 0.0)
 
 
 def _summed(types: Array, gradients: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
