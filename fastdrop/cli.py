@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from textwrap import fill
 from typing import Any
 
 import fastdrop
@@ -17,6 +18,7 @@ from fastdrop import _core
 from fastdrop._environment import environment, version
 from fastdrop._extra import extra
 from fastdrop._reporting import clock
+from fastdrop.bench.cases import FAMILIES
 
 __all__ = ["main"]
 
@@ -61,15 +63,14 @@ Everybody's answer is checked before it is timed, and all take turns in one proc
 ratios, since absolute times drift. Run it on a machine that does nothing else.
 """
 
-BENCH_EXAMPLES = """\
+BENCH_EXAMPLES = f"""\
 examples:
   fastdrop bench                            all of it: under five minutes on two cores
   fastdrop bench --quick                    a first look, in under 40 seconds
   fastdrop bench --family forward --n 16Ki 64Mi
   fastdrop bench --only fastdrop torch --out against-torch
 
-families: forward, forward+backward, in-place, spatial-nchw, spatial-nhwc, mask-bits, small-calls,
-  training-step
+{fill("families: " + ", ".join(FAMILIES), 100, subsequent_indent="  ", break_on_hyphens=False)}
 contenders: fastdrop, fastdrop-apply, fastdrop-plain (a step without dropout), numpy-naive, numpy-good,
   numba, torch, torch-plain, jax, tensorflow
 

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from . import _limits
-from .cases import Arrays, Case
+from .cases import FAMILIES, Arrays, Case
 from .ready import Answer, Ready
 
 __all__ = ["prepare_memcpy", "prepare_stream", "prepare_stream4"]
@@ -18,6 +18,14 @@ Copy = Callable[[NDArray[Any], NDArray[Any], int], None]
 
 def _prepare(copy: Copy, case: Case, arrays: Arrays) -> Ready:
     x, y, threads = arrays.x, arrays.y, case.threads
+    if FAMILIES[case.family].inputs == 2:
+        half, onto = arrays.dy.reshape(-1)[: case.n // 2], arrays.dx.reshape(-1)[: case.n // 2]
+
+        def more() -> None:
+            copy(y, x, threads)
+            copy(onto, half, threads)
+
+        return Ready(more, lambda _: Answer((y,)), copies=True)
     if case.family != "forward+backward":
         return Ready(lambda: copy(y, x, threads), lambda _: Answer((y,)), copies=True)
     dy, dx = arrays.dy, arrays.dx

@@ -12,10 +12,11 @@ import fastdrop as fd
 from .cases import Arrays, Case
 from .ready import Answer, Ready
 
-__all__ = ["PREPARE", "prepare_apply"]
+__all__ = ["PREPARE", "prepare_apply", "settings"]
 
 
-def _settings(case: Case) -> Callable[[], None]:
+def settings(case: Case) -> Callable[[], None]:
+    """What sets its instruction set and threads."""
     isa = case.isa or fd.isa()
 
     def enter() -> None:
@@ -33,7 +34,7 @@ def _forward(case: Case, arrays: Arrays) -> Ready:
         mask.apply(x, y)
         return mask
 
-    return Ready(call, lambda mask: Answer((y,), mask), _settings(case))
+    return Ready(call, lambda mask: Answer((y,), mask), settings(case))
 
 
 def _forward_backward(case: Case, arrays: Arrays) -> Ready:
@@ -45,7 +46,7 @@ def _forward_backward(case: Case, arrays: Arrays) -> Ready:
         mask.apply(dy, dx)
         return mask
 
-    return Ready(call, lambda mask: Answer((y, dx), mask), _settings(case))
+    return Ready(call, lambda mask: Answer((y, dx), mask), settings(case))
 
 
 def _in_place(case: Case, arrays: Arrays) -> Ready:
@@ -56,7 +57,7 @@ def _in_place(case: Case, arrays: Arrays) -> Ready:
         mask.apply(y, y)
         return mask
 
-    return Ready(call, lambda mask: Answer((y,), mask), _settings(case), arrays.refill)
+    return Ready(call, lambda mask: Answer((y,), mask), settings(case), arrays.refill)
 
 
 def _spatial(case: Case, arrays: Arrays) -> Ready:
@@ -69,7 +70,7 @@ def _spatial(case: Case, arrays: Arrays) -> Ready:
         mask.apply(x, y)
         return mask
 
-    return Ready(call, lambda mask: Answer((y,), mask), _settings(case))
+    return Ready(call, lambda mask: Answer((y,), mask), settings(case))
 
 
 def _bits(case: Case, arrays: Arrays) -> Ready:
@@ -79,7 +80,7 @@ def _bits(case: Case, arrays: Arrays) -> Ready:
         mask = rng.mask(n, p)
         return mask, mask.packbits()
 
-    return Ready(call, lambda both: Answer((both[1],), both[0]), _settings(case))
+    return Ready(call, lambda both: Answer((both[1],), both[0]), settings(case))
 
 
 def _one_liner(case: Case, arrays: Arrays) -> Ready:
@@ -92,7 +93,7 @@ def _one_liner(case: Case, arrays: Arrays) -> Ready:
         rng = fd.default_generator()
         return Answer((y,), fd.Mask(rng.key, rng.call - 1, p, x.shape))
 
-    return Ready(call, answer, _settings(case))
+    return Ready(call, answer, settings(case))
 
 
 def prepare_apply(case: Case, arrays: Arrays) -> Ready:
@@ -104,7 +105,7 @@ def prepare_apply(case: Case, arrays: Arrays) -> Ready:
         mask.apply(x, out=y)
         return mask
 
-    return Ready(call, lambda mask: Answer((y,), mask), _settings(case))
+    return Ready(call, lambda mask: Answer((y,), mask), settings(case))
 
 
 def prepare_step(case: Case, arrays: Arrays, dropout: bool = True) -> Ready:
@@ -138,7 +139,7 @@ def prepare_step(case: Case, arrays: Arrays, dropout: bool = True) -> Ready:
             before = hidden(x)
             check_dropped(case, np.asarray(before.detach()), np.asarray(drop(before).detach()))
 
-    return Ready(call, enter=_settings(case), verify=verify)
+    return Ready(call, enter=settings(case), verify=verify)
 
 
 PREPARE = {

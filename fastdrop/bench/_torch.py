@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from .cases import HIDDEN, Arrays, Case
 from .ready import Answer, Ready
 
-__all__ = ["PREPARE", "prepare_step"]
+__all__ = ["PREPARE", "array", "package", "prepare_step", "settings", "tensor"]
 
 
-def _torch() -> Any:
+def package() -> Any:
+    """PyTorch itself."""
     return importlib.import_module("torch")
 
 
-def _settings(case: Case) -> Callable[[], None]:
-    torch = _torch()
+def settings(case: Case) -> Callable[[], None]:
+    """What sets its threads."""
+    torch = package()
 
     def enter() -> None:
         if torch.get_num_threads() != case.threads:
@@ -29,69 +31,69 @@ def _settings(case: Case) -> Callable[[], None]:
     return enter
 
 
-def _tensor(array: NDArray[Any]) -> Any:
+def tensor(values: NDArray[Any]) -> Any:
     """A tensor over the same memory."""
-    torch = _torch()
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    torch = package()
+    if values.dtype.name == "bfloat16":
+        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(values)
 
 
-def _array(tensor: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+def array(tensor: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The way back."""
-    torch = _torch()
+    torch = package()
     tensor = tensor.detach()
     array: NDArray[Any] = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array.view(dtype)
 
 
 def _forward(case: Case, arrays: Arrays) -> Ready:
-    dropout, x, p = _torch().nn.functional.dropout, _tensor(arrays.x), case.p
-    return Ready(lambda: dropout(x, p), lambda y: Answer((_array(y, arrays.dtype),)), _settings(case))
+    dropout, x, p = package().nn.functional.dropout, tensor(arrays.x), case.p
+    return Ready(lambda: dropout(x, p), lambda y: Answer((array(y, arrays.dtype),)), settings(case))
 
 
 def _forward_backward(case: Case, arrays: Arrays) -> Ready:
-    torch = _torch()
+    torch = package()
     dropout, grad, p = torch.nn.functional.dropout, torch.autograd.grad, case.p
-    x, dy = _tensor(arrays.x).requires_grad_(), _tensor(arrays.dy)
+    x, dy = tensor(arrays.x).requires_grad_(), tensor(arrays.dy)
 
     def call() -> tuple[Any, Any]:
         y = dropout(x, p)
         return y, grad(y, x, dy)[0]
 
-    return Ready(call, lambda both: Answer(tuple(_array(t, arrays.dtype) for t in both)), _settings(case))
+    return Ready(call, lambda both: Answer(tuple(array(t, arrays.dtype) for t in both)), settings(case))
 
 
 def _in_place(case: Case, arrays: Arrays) -> Ready:
-    dropout, y, p = _torch().nn.functional.dropout, _tensor(arrays.y), case.p
+    dropout, y, p = package().nn.functional.dropout, tensor(arrays.y), case.p
     return Ready(
-        lambda: dropout(y, p, inplace=True), lambda _: Answer((arrays.y,)), _settings(case), refill=arrays.refill
+        lambda: dropout(y, p, inplace=True), lambda _: Answer((arrays.y,)), settings(case), refill=arrays.refill
     )
 
 
 def _spatial(case: Case, arrays: Arrays) -> Ready:
-    dropout, x, p = _torch().nn.functional.dropout2d, _tensor(arrays.x), case.p
+    dropout, x, p = package().nn.functional.dropout2d, tensor(arrays.x), case.p
     if case.family == "spatial-nchw":
-        return Ready(lambda: dropout(x, p), lambda y: Answer((_array(y, arrays.dtype),)), _settings(case))
+        return Ready(lambda: dropout(x, p), lambda y: Answer((array(y, arrays.dtype),)), settings(case))
     x = x.permute(0, 3, 1, 2)  # what PyTorch calls channels_last
 
     def answer(y: Any) -> Answer:
-        return Answer((_array(y.permute(0, 2, 3, 1).contiguous(), arrays.dtype),))
+        return Answer((array(y.permute(0, 2, 3, 1).contiguous(), arrays.dtype),))
 
-    return Ready(lambda: dropout(x, p), answer, _settings(case))
+    return Ready(lambda: dropout(x, p), answer, settings(case))
 
 
 def _bits(case: Case, arrays: Arrays) -> Ready:
-    torch = _torch()
+    torch = package()
     kept, keep = torch.empty(case.n, dtype=torch.bool), 1 - case.p
-    return Ready(lambda: kept.bernoulli_(keep), lambda kept: Answer((kept.numpy(),)), _settings(case))
+    return Ready(lambda: kept.bernoulli_(keep), lambda kept: Answer((kept.numpy(),)), settings(case))
 
 
 def prepare_step(case: Case, arrays: Arrays, dropout: bool = True) -> Ready:
     """A training step of PyTorch, with dropout or without."""
     from .steps import CLASSES, FEATURES, check_dropped, check_learns, examples
 
-    torch = _torch()
+    torch = package()
     nn = torch.nn
     images, labels = (torch.from_numpy(array) for array in examples(case))
     hidden = nn.Sequential(nn.Linear(FEATURES, HIDDEN), nn.ReLU())
@@ -112,7 +114,7 @@ def prepare_step(case: Case, arrays: Arrays, dropout: bool = True) -> Ready:
             before = hidden(images).detach()
             check_dropped(case, before.numpy(), drop(before).numpy())
 
-    return Ready(call, enter=_settings(case), verify=verify)
+    return Ready(call, enter=settings(case), verify=verify)
 
 
 PREPARE = {

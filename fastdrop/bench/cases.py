@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .._checks import check_p
 from ..runtime import MAX_THREADS
+from .kinds import KINDS
 
 __all__ = ["DTYPES", "FAMILIES", "HIDDEN", "Arrays", "Case", "Family", "count", "dtype_of", "parse_count"]
 
@@ -36,6 +37,7 @@ class Family(NamedTuple):
     full: int
     does: str
     floor: str = "the copy of x to y"
+    inputs: int = 1
 
 
 FAMILIES = {
@@ -63,6 +65,9 @@ FAMILIES = {
         "the copy of the n numbers that dropout sees",
     ),
 }
+for _name, _kind in KINDS.items():
+    _floor = "the copy of x to y" if _kind.inputs == 1 else "a copy of as many bytes: 3 n / 2 elements"
+    FAMILIES[_name] = Family(_kind.title, 2**22, _kind.does, _floor, _kind.inputs)
 
 
 def parse_count(text: str) -> int:
@@ -163,14 +168,16 @@ class Case:
         for name, most in (("n", MAX_N), ("threads", MAX_THREADS)):
             if not 1 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} has to be from 1 to {most}, but got {getattr(self, name)}")
-        if self.family.startswith("spatial") and self.n & (self.n - 1):
+        if (self.family.startswith("spatial") or self.family in KINDS) and self.n & (self.n - 1):
             raise ValueError(f"n of {self.family} has to be a power of two, but got {self.n}")
         if self.family == "training-step" and (self.n % HIDDEN or self.dtype != "float32"):
             raise ValueError(f"training-step has to be float32 with n a multiple of {HIDDEN}, but got {self}")
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The input's shape: flat, but for the spatial families, whose four axes are as equal as n allows."""
+        """The input's shape: flat, but for the further kinds, and for the spatial families: as equal as n allows."""
+        if self.family in KINDS:
+            return KINDS[self.family].shape(self.n)
         if not self.family.startswith("spatial"):
             return (self.n,)
         power = self.n.bit_length() - 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .. import runtime
-from . import _copies, _jax, _numba, _numpy, _ours, _tensorflow, _torch
+from . import _copies, _jax, _kinds, _numba, _numpy, _ours, _tensorflow, _torch
 from .cases import DTYPES, FAMILIES, Arrays, Case
 from .ready import Ready
 
@@ -59,7 +59,7 @@ class Contender:
 CONTENDERS = {
     contender.name: contender
     for contender in (
-        Contender("fastdrop", "fastdrop", "ours", _ours.PREPARE),
+        Contender("fastdrop", "fastdrop", "ours", {**_ours.PREPARE, **_kinds.OURS}),
         Contender("fastdrop-apply", "fastdrop, mask.apply alone", "ours", {"small-calls": _ours.prepare_apply}),
         Contender(
             "fastdrop-plain", "fastdrop without dropout", "ours",
@@ -68,10 +68,10 @@ CONTENDERS = {
         Contender("memcpy", "memcpy", "limit", dict.fromkeys(FAMILIES, _copies.prepare_memcpy)),
         Contender("stream", "streaming copy", "limit", dict.fromkeys(FAMILIES, _copies.prepare_stream)),
         Contender("stream4", "streaming copy, 4 pages", "limit", dict.fromkeys(FAMILIES, _copies.prepare_stream4)),
-        Contender("numpy-naive", "NumPy, naive", "peer", _numpy.NAIVE, threads="one"),
+        Contender("numpy-naive", "NumPy, naive", "peer", {**_numpy.NAIVE, **_kinds.NAIVE}, threads="one"),
         Contender("numpy-good", "NumPy, good", "peer", _numpy.GOOD, threads="one"),
         Contender("numba", "Numba", "peer", _numba.PREPARE, "numba", ("float32", "float64"), spins=True),
-        Contender("torch", "PyTorch", "peer", _torch.PREPARE, "torch", spins=True),
+        Contender("torch", "PyTorch", "peer", {**_torch.PREPARE, **_kinds.TORCH}, "torch", spins=True),
         Contender(
             "torch-plain", "PyTorch without dropout", "peer",
             {"training-step": partial(_torch.prepare_step, dropout=False)}, "torch", spins=True,

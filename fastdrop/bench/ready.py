@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .. import reference
 from .._core import Mask
 from .cases import Arrays, Case
+from .kinds import WrongAnswer
 
 __all__ = ["Answer", "Ready", "WrongAnswer", "check"]
 
@@ -23,10 +24,6 @@ DEVIATIONS = 5
 REFERENCE, PART = 4096, 2**20
 #: Decisions from which on two calls cannot agree in all of them by chance.
 FRESH = 1024
-
-
-class WrongAnswer(AssertionError):
-    """A contender does not compute what it claims to: its time means nothing."""
 
 
 class Answer(NamedTuple):

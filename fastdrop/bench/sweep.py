@@ -10,6 +10,7 @@ from typing import Any
 from .. import runtime
 from .cases import FAMILIES, Arrays, Case, count
 from .contenders import CONTENDERS, COPIES, Entry, entries, entry
+from .kinds import KINDS
 from .paired import Spread, fastest, interleave, settings_kept, spread
 from .ready import Ready, WrongAnswer, check
 
@@ -166,6 +167,7 @@ def plan(
     groups += [Group(Case("in-place", n)) for n in (2**14, large)]
     groups += [Group(Case(f"spatial-{layout}", large, p=0.2)) for layout in ("nchw", "nhwc")]
     groups += [Group(Case("mask-bits", large, p=p)) for p in halves]
+    groups += [Group(Case(kind, large >> (0 if quick else 2), p=0.1)) for kind in KINDS]
     groups += [Group(Case("small-calls", 256)), Group(Case("training-step", 2**16))]
     chosen = [group for group in groups if not families or group.case.family in families]
     if names:

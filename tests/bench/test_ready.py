@@ -11,6 +11,7 @@ import pytest
 import fastdrop as fd
 from fastdrop.bench.cases import DTYPES, FAMILIES, Arrays, Case
 from fastdrop.bench.contenders import entries, entry
+from fastdrop.bench.kinds import KINDS
 from fastdrop.bench.paired import settings_kept
 from fastdrop.bench.ready import Answer, Ready, WrongAnswer, check
 
@@ -119,7 +120,7 @@ def test_a_float64_of_float32_precision_is_caught() -> None:
         check(Ready(call, lambda y: Answer((y,))), arrays, case)
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("small-calls", "training-step")])
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("small-calls", "training-step", *KINDS)])
 def test_fastdrop_takes_a_new_mask_each_time(family: str) -> None:
     case = case_of(family)
     ready = entry("fastdrop", case).ready(Arrays(case))

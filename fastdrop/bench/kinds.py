@@ -1,0 +1,235 @@
+"""The further kinds of dropout as families: one row each, with what it has to compute and how peers write it.
+
+A row is all that a kind needs to be measured: `cases` makes a family of it, `_kinds` the contenders.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastdrop as fd
+
+from .. import reference
+
+__all__ = ["KINDS", "Kind", "WrongAnswer"]
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+#: How many standard errors a share or a moment may be off: a right contender fails in one of 1.7 million checks.
+DEVIATIONS = 5
+
+
+class WrongAnswer(AssertionError):
+    """A contender does not compute what it claims to: its time means nothing."""
+
+
+def either(kept: Callable[..., Any], dropped: Callable[..., Any], per: Callable[[Shape], Shape]) -> Callable[..., None]:
+    """Check that every element has one of two values, and that the share of the second is p.
+
+    `kept` and `dropped` take x, z (float64) and p; `per` says which shape the decisions have.
+    """
+
+    def check(x: Array, z: Array, y: Array, p: float) -> None:
+        wide, beside, given = x.astype(np.float64), z.astype(np.float64), y.astype(np.float64)
+        values = [np.broadcast_to(f(wide, beside, p), x.shape) for f in (kept, dropped)]
+        close = {2: 2e-2, 4: 4e-6, 8: 1e-12}[x.dtype.itemsize]
+        hits = [np.abs(given - v) <= close * np.maximum(1, np.abs(v)) for v in values]
+        if not (hits[0] | hits[1]).all():
+            raise WrongAnswer("an element is neither what is kept nor what is dropped")
+        telling = ~hits[0] | ~hits[1]
+        if not telling.any():
+            return
+        share = float(np.count_nonzero(telling & hits[1])) / float(np.count_nonzero(telling))
+        count = math.prod(per(x.shape))
+        bound = max(DEVIATIONS * math.sqrt(p * (1 - p) / count), 12 / count)
+        if abs(share - p) > bound:
+            raise WrongAnswer(f"dropped {share:.6f} in {count} decisions where p is {p:g} (allowed: {bound:.6f} off)")
+
+    return check
+
+
+def scaled(x: Array, z: Array, p: float) -> Array:
+    """What plain dropout keeps."""
+    return x / (1 - p)
+
+
+def zero(x: Array, z: Array, p: float) -> float:
+    """What plain dropout drops to."""
+    return 0.0
+
+
+def each(shape: Shape) -> Shape:
+    """A decision per element."""
+    return shape
+
+
+def square(n: int) -> Shape:
+    """Two axes as equal as a power of two allows, the last one not the shorter."""
+    power = n.bit_length() - 1
+    return (2 ** (power // 2), 2 ** (power - power // 2))
+
+
+def cube(n: int) -> Shape:
+    """Three axes, likewise."""
+    power = n.bit_length() - 1
+    return tuple(2 ** ((power + axis) // 3) for axis in range(3))
+
+
+def images(n: int) -> Shape:
+    """(N, C, H, W), likewise."""
+    power = n.bit_length() - 1
+    return tuple(2 ** ((power + 3 - axis) // 4) for axis in range(4))
+
+
+def bernoulli(like: Any, shape: Shape, keep: float) -> Any:
+    """PyTorch's decisions."""
+    return like.new_empty(shape).bernoulli_(keep)
+
+
+class Kind(NamedTuple):
+    """One kind of dropout.
+
+    Parameters
+    ----------
+    title, does : str
+        In a report.
+    shape : callable
+        The shape of an input of n elements, a power of two.
+    ours : callable
+        Takes x, z, y, p and a generator; writes y.
+    naive : callable
+        Takes x, z, p and NumPy's generator: as it is usually written.
+    torch : callable
+        Takes torch, x, z and p.
+    check : callable
+        Takes x, z, y and p, and raises `WrongAnswer`.
+    inputs : int
+        1, or 2 where z is read too.
+    """
+
+    title: str
+    does: str
+    shape: Callable[[int], Shape]
+    ours: Callable[..., Any]
+    naive: Callable[..., Any]
+    torch: Callable[..., Any]
+    check: Callable[..., None]
+    inputs: int = 1
+
+
+def _naive_shared(per: Callable[[Shape], Shape]) -> Callable[..., Any]:
+    def naive(x: Array, z: Array, p: float, rng: np.random.Generator) -> Array:
+        return x * (rng.random(per(x.shape)) >= p) / (1 - p)
+
+    return naive
+
+
+def _torch_shared(per: Callable[[Shape], Shape]) -> Callable[..., Any]:
+    def peer(torch: Any, x: Any, z: Any, p: float) -> Any:
+        return x * bernoulli(x, per(tuple(x.shape)), 1 - p).div_(1 - p)
+
+    return peer
+
+
+def _rows(shape: Shape) -> Shape:
+    return (shape[0], *(1,) * (len(shape) - 1))
+
+
+def _steps(shape: Shape) -> Shape:
+    return (1, *shape[1:])
+
+
+def _maps(shape: Shape) -> Shape:
+    return (*shape[:2], *(1,) * (len(shape) - 2))
+
+
+def _low() -> float:
+    return fd.alpha.SATURATION
+
+
+def _alpha_kept(x: Array, z: Array, p: float) -> Array:
+    scale, shift, _ = fd.alpha.alpha_constants(p)
+    return np.asarray(scale * x + shift)
+
+
+def _alpha_dropped(x: Array, z: Array, p: float) -> float:
+    return fd.alpha.alpha_constants(p)[2]
+
+
+def _naive_alpha(per: Callable[[Shape], Shape]) -> Callable[..., Any]:
+    def naive(x: Array, z: Array, p: float, rng: np.random.Generator) -> Array:
+        scale = ((1 - p) * (1 + p * _low() ** 2)) ** -0.5
+        y: Array = scale * np.where(rng.random(per(x.shape)) >= p, x, x.dtype.type(_low())) - scale * p * _low()
+        return y
+
+    return naive
+
+
+def _naive_gelu(x: Array, z: Array, p: float, rng: np.random.Generator) -> Array:
+    t = x + z[0]
+    cdf = 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (t + 0.044715 * t**3)))  # NumPy has no erf
+    y: Array = t * cdf * (rng.random(x.shape) >= p) / (1 - p)
+    return y
+
+
+def _torch_gelu(torch: Any, x: Any, z: Any, p: float) -> Any:
+    return torch.nn.functional.dropout(torch.nn.functional.gelu(x + z[0], approximate="tanh"), p)
+
+
+#: Every kind by the name of its family.
+KINDS = {
+    "path": Kind(
+        "stochastic depth", "`y = drop_path(x)`: whole examples", square,
+        lambda x, z, y, p, rng: fd.drop_path(x, p, rng=rng, out=y),
+        _naive_shared(_rows), _torch_shared(_rows), either(scaled, zero, _rows),
+    ),
+    "locked": Kind(
+        "locked dropout", "`y = locked_dropout(x)` of (T, N, C): the same features at every step", cube,
+        lambda x, z, y, p, rng: fd.locked_dropout(x, p, rng=rng, out=y),
+        _naive_shared(_steps), _torch_shared(_steps), either(scaled, zero, _steps),
+    ),
+    "alpha": Kind(
+        "alpha dropout", "`y = alpha_dropout(x)`", square,
+        lambda x, z, y, p, rng: fd.alpha_dropout(x, p, rng=rng, out=y),
+        _naive_alpha(each), lambda torch, x, z, p: torch.nn.functional.alpha_dropout(x, p, True),
+        either(_alpha_kept, _alpha_dropped, each),
+    ),
+    "feature-alpha": Kind(
+        "feature alpha dropout", "`y = feature_alpha_dropout(x)` of (N, C, H, W)", images,
+        lambda x, z, y, p, rng: fd.feature_alpha_dropout(x, p, rng=rng, out=y),
+        _naive_alpha(_maps), lambda torch, x, z, p: torch.nn.functional.feature_alpha_dropout(x, p, True),
+        either(_alpha_kept, _alpha_dropped, _maps),
+    ),
+    "zoneout": Kind(
+        "zoneout", "`y = zoneout(x, z)`", square,
+        lambda x, z, y, p, rng: fd.zoneout(x, z, p, rng=rng, out=y),
+        lambda x, z, p, rng: np.where(rng.random(x.shape) >= p, x, z),
+        lambda torch, x, z, p: torch.where(bernoulli(x, tuple(x.shape), 1 - p).bool(), x, z),
+        either(lambda x, z, p: x, lambda x, z, p: z, each), 2,
+    ),
+    "relu-dropout": Kind(
+        "ReLU and dropout", "`y = dropout(relu(x))` in one pass", square,
+        lambda x, z, y, p, rng: fd.activation_dropout(x, p, activation="relu", rng=rng, out=y),
+        lambda x, z, p, rng: np.maximum(x, 0) * (rng.random(x.shape) >= p) / (1 - p),
+        lambda torch, x, z, p: torch.nn.functional.dropout(torch.relu(x), p),
+        either(lambda x, z, p: np.maximum(x, 0) / (1 - p), zero, each),
+    ),
+    "bias-gelu-dropout": Kind(
+        "bias, GELU and dropout", "`y = dropout(gelu(x + b))` in one pass, by tanh, a bias per column", square,
+        lambda x, z, y, p, rng: fd.activation_dropout(x, p, activation="gelu_tanh", bias=z[0], rng=rng, out=y),
+        _naive_gelu, _torch_gelu,
+        either(lambda x, z, p: reference.activation("gelu_tanh", x + z[0]) / (1 - p), zero, each),
+    ),
+    "dropout-add": Kind(
+        "dropout and residual", "`y = dropout(x) + z` in one pass", square,
+        lambda x, z, y, p, rng: fd.dropout_add(x, z, p, rng=rng, out=y),
+        lambda x, z, p, rng: x * (rng.random(x.shape) >= p) / (1 - p) + z,
+        lambda torch, x, z, p: torch.nn.functional.dropout(x, p) + z,
+        either(lambda x, z, p: x / (1 - p) + z, lambda x, z, p: z, each), 2,
+    ),
+}  # fmt: skip
