@@ -35,6 +35,7 @@ struct fd_job {
     const char *x, *z;
     char *y;
     int64_t x_item, y_item, z_item; /* no z: it stands still, wherever it points, and z_item is 0 */
+    int64_t whole;                  /* bytes of the output that this is a part of; 0: it is all of it */
     int nd;
     fd_axis axes[FD_MAX_NDIM];
     /* Units of the parallel loop: a walk over the first `outer` axes, times `chunks` of what is inside them. */
@@ -313,7 +314,8 @@ static void execute(fd_job *j, const fd_view *mask) {
     order_axes(j);
     j->nd = fd_merge_axes(j->axes, j->nd);
     j->run = j->plain;
-    if (j->stream != NULL && j->x != j->y && count(j->axes, j->nd) * j->y_item > fd_stream_bytes()) j->run = j->stream;
+    const int64_t bytes = j->whole ? j->whole : count(j->axes, j->nd) * j->y_item;
+    if (j->stream != NULL && j->x != j->y && bytes > fd_stream_bytes()) j->run = j->stream;
     if (j->nd == 0) j->axes[0] = (fd_axis){1, 0, j->x_item, j->y_item, j->z_item}, j->nd = 1;
 
     const int inner = j->nd - 1;
@@ -358,7 +360,7 @@ static void execute(fd_job *j, const fd_view *mask) {
     }
 }
 
-static const int64_t items[FD_NDTYPES] = {[FD_F32] = 4, [FD_F64] = 8, [FD_F16] = 2, [FD_BF16] = 2};
+const int64_t fd_items[FD_NDTYPES] = {[FD_F32] = 4, [FD_F64] = 8, [FD_F16] = 2, [FD_BF16] = 2};
 
 /* The plain NaN: the kernels round a bfloat16's NaN as a number, payload and all. */
 static double plain_nan(double a) { return isnan(a) ? NAN : a; }
@@ -367,22 +369,28 @@ static fd_job make_job(const fd_view *mask, fd_dtype dtype, const void *x, const
                        const int64_t *z_strides, void *y, const int64_t *y_strides) {
     fd_job j = {.x = x, .y = y, .z = z == NULL ? x : z, .nd = mask->ndim};
     j.kernels = fd_kernels_in_use();
-    j.x_item = j.y_item = items[dtype];
-    j.z_item = z == NULL ? 0 : items[dtype];
+    j.x_item = j.y_item = fd_items[dtype];
+    j.z_item = z == NULL ? 0 : fd_items[dtype];
     for (int i = 0; i < j.nd; i++)
         j.axes[i] =
             (fd_axis){mask->shape[i], mask->strides[i], x_strides[i], y_strides[i], z == NULL ? 0 : z_strides[i]};
     return j;
 }
 
-void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
-                   const int64_t *y_strides) {
+void fd_apply_part(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
+                   const int64_t *y_strides, int64_t whole) {
     fd_job j = make_job(mask, dtype, x, x_strides, NULL, NULL, y, y_strides);
+    j.whole = whole;
     j.args.scale = plain_nan(scale);
     j.sparing = 1;
     j.plain = j.kernels->apply[dtype];
     j.stream = j.kernels->stream[dtype];
     execute(&j, mask);
+}
+
+void fd_mask_apply(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
+                   const int64_t *y_strides) {
+    fd_apply_part(mask, dtype, scale, x, x_strides, y, y_strides, 0);
 }
 
 /* Elements after which a z that stands still along all but the last axis repeats itself, if x and y have no gaps that

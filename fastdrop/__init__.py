@@ -21,7 +21,7 @@ import importlib
 import os
 from typing import Any
 
-from ._core import Generator, Mask
+from ._core import Generator, Mask, apply_masks
 from ._version import __version__
 from .alpha import alpha_dropout, feature_alpha_dropout
 from .broadcast import drop_path, dropout1d, dropout2d, dropout3d, locked_dropout, spatial_dropout
@@ -38,6 +38,7 @@ __all__ = [
     "__version__",
     "activation_dropout",
     "alpha_dropout",
+    "apply_masks",
     "available_isas",
     "default_generator",
     "drop_path",
@@ -66,6 +67,7 @@ _FROM_NN = (
     "Tensor",
     "arange",
     "as_tensor",
+    "cat",
     "enable_grad",
     "from_numpy",
     "is_grad_enabled",
@@ -74,6 +76,7 @@ _FROM_NN = (
     "rand",
     "randint",
     "randn",
+    "stack",
     "tensor",
     "zeros",
 )

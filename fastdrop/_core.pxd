@@ -62,6 +62,8 @@ cdef extern from "fastdrop.h":
         void (*set_num_threads)(int) noexcept nogil
         void (*mask_fused)(const fd_view *, fd_dtype, const fd_op *, const void *, const int64_t *, const void *,
                            const int64_t *, void *, const int64_t *) noexcept nogil
+        void (*masks_apply)(const fd_view *, int64_t, const fd_law *, fd_dtype, double, const void *, const int64_t *,
+                            void *, const int64_t *, int64_t) noexcept nogil
 
 
 cdef const fd_api *c_api() noexcept nogil

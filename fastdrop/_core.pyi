@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import EllipsisType
 from typing import Any, SupportsIndex, TypedDict, final
 
@@ -88,6 +88,9 @@ class Generator:
 OPERATIONS: dict[str, int]
 ACTIVATIONS: dict[str, int]
 
+def apply_masks(
+    masks: Sequence[Mask], x: ArrayLike, out: NDArray[Any] | None = None, *, scale: float | None = None
+) -> NDArray[Any]: ...
 def check_dtype(x: NDArray[Any]) -> None: ...
 def check_out(x: NDArray[Any], out: NDArray[Any]) -> None: ...
 def fused(

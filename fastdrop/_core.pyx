@@ -38,6 +38,9 @@ cdef extern from "fastdrop.h":
                        void *y, const int64_t *y_strides) nogil
     void fd_mask_fused(const fd_view *mask, fd_dtype dtype, const fd_op *op, const void *x, const int64_t *x_strides,
                        const void *z, const int64_t *z_strides, void *y, const int64_t *y_strides) nogil
+    void fd_masks_apply(const fd_view *mask, int64_t count, const fd_law *laws, fd_dtype dtype, double scale,
+                        const void *x, const int64_t *x_strides, void *y, const int64_t *y_strides,
+                        int64_t y_step) nogil
     const char *fd_isa() nogil
     const char *fd_isa_name(int k, int *usable) nogil
     int fd_set_isa(const char *name) nogil
@@ -67,6 +70,7 @@ api_table.isa_name = fd_isa_name
 api_table.get_num_threads = fd_get_num_threads
 api_table.set_num_threads = fd_set_num_threads
 api_table.mask_fused = fd_mask_fused
+api_table.masks_apply = fd_masks_apply
 
 cdef const fd_api *c_api() noexcept nogil:
     return &api_table
@@ -179,6 +183,7 @@ cdef int apply_view(const fd_view *mask, int code, double scale, cnp.ndarray x, 
 
 
 include "_mask.pxi"
+include "_many.pxi"
 include "_generator.pxi"
 include "_fused.pxi"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -11,13 +13,44 @@ from ._core import Generator
 _default = Generator()
 
 
+class _StandIn(threading.local):
+    generator: Generator | None = None
+
+
+_stand_in = _StandIn()
+
+
 def default_generator() -> Generator:
-    """The process-wide generator. It starts from fresh entropy; `manual_seed` makes it reproducible."""
-    return _default
+    """The process-wide generator. It starts from fresh entropy; `manual_seed` makes it reproducible.
+
+    Inside `drawing_from` it is the generator given there, for that thread.
+    """
+    generator = _stand_in.generator
+    return _default if generator is None else generator
+
+
+@contextmanager
+def drawing_from(generator: Generator) -> Iterator[Generator]:
+    """Make `generator` the default one of this thread for a block; the process-wide one is neither used nor changed.
+
+    Examples
+    --------
+    >>> import fastdrop as fd
+    >>> with fd.random.drawing_from(fd.Generator(seed=3)) as rng:
+    ...     assert fd.default_generator() is rng
+    >>> fd.default_generator() is rng
+    False
+    """
+    before = _stand_in.generator
+    _stand_in.generator = generator
+    try:
+        yield generator
+    finally:
+        _stand_in.generator = before
 
 
 def manual_seed(seed: int | Sequence[int] | np.random.SeedSequence | None) -> Generator:
-    """Seed the default generator, and return it.
+    """Seed the process-wide generator, and return it.
 
     Parameters
     ----------

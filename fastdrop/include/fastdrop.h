@@ -98,6 +98,11 @@ typedef struct {
 void fd_mask_fused(const fd_view *mask, fd_dtype dtype, const fd_op *op, const void *x, const int64_t *x_strides,
                    const void *z, const int64_t *z_strides, void *y, const int64_t *y_strides);
 
+/* `count` masks of one view in one read of x: output t, y_step bytes after the one before, is x under `mask` with the law
+ * laws[t] instead of its own. y_strides are those of one output. None may overlap x or another. */
+void fd_masks_apply(const fd_view *mask, int64_t count, const fd_law *laws, fd_dtype dtype, double scale, const void *x,
+                    const int64_t *x_strides, void *y, const int64_t *y_strides, int64_t y_step);
+
 /* The instruction set in use: "portable", "avx2", "avx512" or "neon". */
 const char *fd_isa(void);
 /* Use another one; results never change. 0, or -1: no such name, or -2: this machine or build lacks it. */
@@ -125,6 +130,8 @@ typedef struct {
     void (*set_num_threads)(int n);
     void (*mask_fused)(const fd_view *mask, fd_dtype dtype, const fd_op *op, const void *x, const int64_t *x_strides,
                        const void *z, const int64_t *z_strides, void *y, const int64_t *y_strides);
+    void (*masks_apply)(const fd_view *mask, int64_t count, const fd_law *laws, fd_dtype dtype, double scale,
+                        const void *x, const int64_t *x_strides, void *y, const int64_t *y_strides, int64_t y_step);
 } fd_api;
 
 #define FD_CAPSULE "fastdrop._core._C_API"

@@ -5,7 +5,8 @@
     model = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Dropout(p=0.5), nn.Linear(256, 10))
     history = nn.fit(model, (X, y), epochs=3, optimizer=optim.SGD(model.parameters(), lr=0.1))
 
-Read it upwards: `autograd` (the tape), `tensor`, `functional` and `losses`, `module`, `layers`, `train`.
+Read it upwards: `autograd` (the tape), `tensor`, `functional` and `losses`, `module`, `layers`,
+`recurrent`, `train`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from fastdrop.nn.elementwise_losses import BCEWithLogitsLoss, HuberLoss, KLDivLo
 from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.functional import relu
 from fastdrop.nn.fused import ActivationDropout, DropoutAdd
+from fastdrop.nn.gelu import GELU
+from fastdrop.nn.layer_norm import LayerNorm
 from fastdrop.nn.layers import (
     Conv2d,
     CrossEntropyLoss,
@@ -31,16 +34,25 @@ from fastdrop.nn.layers import (
     NLLLoss,
     ReLU,
 )
+from fastdrop.nn.mc import MCPrediction, mc_dropout, mc_predict
 from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
+from fastdrop.nn.multihead import MultiheadAttention
 from fastdrop.nn.normalization import BatchNorm1d, BatchNorm2d
+from fastdrop.nn.operations import cat, stack
+from fastdrop.nn.recurrent import GRU, LSTM, RNN
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
+from fastdrop.nn.transformer import TransformerEncoder, TransformerEncoderLayer
 from fastdrop.nn.words import WordDropout
 from fastdrop.nn.zoneout import Zoneout
 
 __all__ = [
     "ELU",
+    "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "ActivationDropout",
     "AlphaDropout",
@@ -65,15 +77,18 @@ __all__ = [
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LockedDropout",
     "LogSoftmax",
+    "MCPrediction",
     "MSELoss",
     "MaxNorm",
     "MaxPool2d",
     "Module",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "Parameter",
     "ReLU",
@@ -84,10 +99,13 @@ __all__ = [
     "Softmax",
     "Tanh",
     "Tensor",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "WordDropout",
     "Zoneout",
     "arange",
     "as_tensor",
+    "cat",
     "enable_grad",
     "evaluate",
     "fit",
@@ -97,6 +115,8 @@ __all__ = [
     "is_grad_enabled",
     "load_weights",
     "max_norm_",
+    "mc_dropout",
+    "mc_predict",
     "no_grad",
     "ones",
     "predict",
@@ -105,6 +125,7 @@ __all__ = [
     "randn",
     "relu",
     "save_weights",
+    "stack",
     "tensor",
     "zeros",
 ]

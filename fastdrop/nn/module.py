@@ -45,6 +45,9 @@ class Module:
     ----------
     training : bool
         Whether layers such as Dropout act as in training; set by `train` and `eval`.
+    mc_training : bool
+        Of the class: whether `mc_dropout` puts its modules in training mode. True means that training mode drops;
+        a class for which it means anything else, such as the statistics of a batch, says False.
 
     Examples
     --------
@@ -63,6 +66,7 @@ class Module:
     """
 
     training: bool
+    mc_training: bool = True
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]

@@ -6,7 +6,7 @@ gradients of the inputs. The tape undoes broadcasting and promotion, so those fu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -260,6 +260,115 @@ def index(x: Tensor, key: Any) -> Tensor:
         return (dx,)
 
     return record("getitem", x.array[key], (x,), scatter, view=basic)
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join tensors along a dimension they have.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+        At least one; of one shape but for the size of `dim`. Floats of different widths become the widest, and integers
+        beside floats take their dtype.
+    dim : int
+        The dimension to join along; negative ones count from the end.
+
+    Returns
+    -------
+    Tensor
+        A copy; a gradient goes to each tensor as its part of it.
+
+    Raises
+    ------
+    TypeError
+        If `tensors` is no sequence of tensors.
+    RuntimeError
+        If there is none, one is 0-d, or the shapes do not fit.
+    IndexError
+        If there is no such dimension.
+
+    Examples
+    --------
+    >>> from fastdrop import nn
+    >>> nn.cat([nn.ones(2, 1), nn.zeros(2, 2)], dim=1)
+    tensor([[1., 0., 0.],
+            [1., 0., 0.]])
+    """
+    arrays = _arrays("cat", tensors)
+    first = arrays[0].shape
+    if not first:
+        raise RuntimeError("cat: zero-dimensional tensors cannot be joined; use stack")
+    axis = _axis("cat", dim, len(first))
+    for position, array in enumerate(arrays):
+        if array.shape[:axis] + array.shape[axis + 1 :] != first[:axis] + first[axis + 1 :]:
+            raise RuntimeError(
+                f"cat: the shapes of tensors must be the same except in dimension {axis}, but tensor 0 has {first} and "
+                f"tensor {position} has {array.shape}"
+            )
+    ends = np.cumsum([array.shape[axis] for array in arrays])[:-1]
+    joined = np.concatenate(arrays, axis, dtype=_common_dtype(arrays))
+    return record("cat", joined, tensors, lambda dy: tuple(np.split(dy, ends, axis)))
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join tensors of one shape along a new dimension.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+        At least one, all of one shape; dtypes as for `cat`.
+    dim : int
+        Where the new dimension goes in the result's shape; negative ones count from its end.
+
+    Returns
+    -------
+    Tensor
+        A copy; a gradient goes to each tensor as its part of it.
+
+    Raises
+    ------
+    TypeError, RuntimeError, IndexError
+        As `cat`.
+
+    Examples
+    --------
+    >>> from fastdrop import nn
+    >>> nn.stack([nn.zeros(2), nn.ones(2)], dim=1)
+    tensor([[0., 1.],
+            [0., 1.]])
+    """
+    arrays = _arrays("stack", tensors)
+    axis = _axis("stack", dim, arrays[0].ndim + 1)
+    for position, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            raise RuntimeError(
+                f"stack: each tensor must have one shape, but tensor 0 has {arrays[0].shape} and tensor {position} has "
+                f"{array.shape}"
+            )
+    joined = np.stack(arrays, axis, dtype=_common_dtype(arrays))
+    return record("stack", joined, tensors, lambda dy: tuple(np.moveaxis(dy, axis, 0)))
+
+
+def _arrays(name: str, tensors: Any) -> list[Array]:
+    if isinstance(tensors, (str, bytes)) or hasattr(tensors, "graph_version") or not isinstance(tensors, Sequence):
+        raise TypeError(f"{name}: tensors must be a list or tuple of Tensors, got a {type(tensors).__name__}")
+    for position, tensor in enumerate(tensors):
+        if not hasattr(tensor, "graph_version"):
+            raise TypeError(f"{name}: expected Tensor as element {position}, got a {type(tensor).__name__}")
+    if not tensors:
+        raise RuntimeError(f"{name}: expected a non-empty list of Tensors")
+    return [tensor.array for tensor in tensors]
+
+
+def _axis(name: str, dim: int, ndim: int) -> int:
+    if not -ndim <= dim < ndim:
+        raise IndexError(f"{name}: dim={dim} is out of range, expected it in [{-ndim}, {ndim - 1}]")
+    return dim % ndim
+
+
+def _common_dtype(arrays: Sequence[Array]) -> Any:
+    dtypes = [array.dtype for array in arrays]
+    return np.result_type(*([dtype for dtype in dtypes if dtype.kind == "f"] or dtypes))
 
 
 def relu(x: Tensor, inplace: bool = False) -> Tensor:

@@ -335,6 +335,40 @@ static void test_guard_pages(void) {
         }
 }
 
+/* Several masks at once against one at a time: inputs of less than a piece and of several, flat, as rows, turned, and
+ * under masks that stand still; outputs of any distance, which end at a guard page; plain and streaming stores. */
+static void test_many(void) {
+    enum { MOST = 300000, COUNT = 3 };
+    static char *x_end, *y_end, want[MOST * 8];
+    if (x_end == NULL) x_end = guarded_end(MOST * 8), y_end = guarded_end(MOST * 8 * COUNT + 512);
+    for (int trial = 0; trial < 48; trial++) {
+        const fd_dtype d = (fd_dtype)(trial % FD_NDTYPES);
+        const int64_t item = items[d], count = random_below(COUNT + 1);
+        const int64_t n1 = 1 + random_below(trial % 3 ? 700 : 3), n0 = random_below((trial % 5 ? 3000 : MOST) / n1);
+        const int64_t shape[2] = {n0, n1}, rows[2] = {n1 * item, item}, turned[2] = {item, n0 * item};
+        const int64_t m[4][2] = {{n1, 1}, {1, 0}, {0, 1}, {1, n0}};
+        const int64_t gap = random_below(3) * (trial % 2 ? 1 : 64 / item) * item, y_step = n0 * n1 * item + gap;
+        const int64_t *xs = trial % 7 ? rows : turned, *ys = trial % 11 ? rows : turned;
+        fd_law laws[COUNT];
+        for (int t = 0; t < COUNT; t++) laws[t] = (fd_law){random_u64(), random_u64(), fd_threshold(0.3)};
+        fd_view mask = {laws[0], (uint64_t)random_below(300), 2, shape, m[trial / 4 % 4]};
+        char *x = x_end - n0 * n1 * item, *y = y_end - (count ? (count - 1) * y_step + n0 * n1 * item : 0);
+        random_values(d, x, (size_t)(n0 * n1));
+        memset(y - 64, 0xCD, (size_t)(y_end - y) + 64);
+        fd_set_stream_bytes(trial / 24 ? 1 : 0);
+        fd_masks_apply(&mask, count, laws, d, 1.25, x, xs, y, ys, y_step);
+        fd_set_stream_bytes(0);
+        for (int i = 1; i <= 64; i++) CHECK(y[-i] == (char)0xCD, "trial %d overrun", trial);
+        for (int64_t t = 0; t < count; t++, y += y_step) {
+            mask.law = laws[t];
+            fd_mask_apply(&mask, d, 1.25, x, xs, want, ys);
+            CHECK(memcmp(y, want, (size_t)(n0 * n1 * item)) == 0, "trial %d output %d", trial, (int)t);
+            for (int64_t i = 0; i < gap && t + 1 < count; i++)
+                CHECK(y[n0 * n1 * item + i] == (char)0xCD, "trial %d overrun between", trial);
+        }
+    }
+}
+
 /* Random shapes, permutations, steps and broadcasts, against a loop over the elements. */
 static void test_views(void) {
     static const int64_t dims[] = {1, 2, 3, 7, 64, 130, 600};
@@ -417,6 +451,7 @@ int main(void) {
             test_runs();
             test_views();
             test_guard_pages();
+            test_many();
             test_huge_strides();
         }
         printf("ran %s\n", isa);

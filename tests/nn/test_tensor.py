@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fastdrop
+from fastdrop import nn
 from fastdrop.nn import Tensor, arange, as_tensor, from_numpy, ones, rand, randint, randn, tensor, zeros
 
 BINARY = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow]
@@ -297,3 +298,39 @@ def test_python_functions_on_tensors():
         assert Tensor(np.ones(300, dtype)).sum().dtype == np.int64
     with pytest.raises(TypeError, match="dtype"):
         tensor(np.ones(2, np.longdouble))
+
+
+@pytest.mark.parametrize(("name", "dim", "shapes"), [
+    ("cat", 0, [(2, 3), (1, 3), (0, 3)]), ("cat", 1, [(2, 3), (2, 1)]), ("cat", -1, [(2, 2, 3), (2, 2, 1)]),
+    ("cat", 0, [(4,)]), ("stack", 0, [(2, 3), (2, 3)]), ("stack", -1, [(2, 3)] * 3), ("stack", 1, [(2, 3), (2, 3)]),
+])  # fmt: skip
+def test_joining(np_rng, same_as_torch, check_gradients, name, dim, shapes):
+    torch = pytest.importorskip("torch")
+    arrays = [np_rng.standard_normal(shape) for shape in shapes]
+    same_as_torch(
+        lambda *tensors: getattr(nn, name)(tensors, dim), lambda *tensors: getattr(torch, name)(tensors, dim), *arrays
+    )
+    check_gradients(lambda *tensors: getattr(nn, name)([x * x for x in tensors], dim), *arrays)
+
+
+def test_joining_a_tensor_with_itself_and_with_others_of_another_dtype():
+    x, y = ones(2, requires_grad=True), ones(2, dtype=np.float64, requires_grad=True)
+    nn.cat([x, x, y]).backward(np.arange(6.0))
+    assert x.grad.tolist() == [2.0, 4.0] and x.grad.dtype == np.float32 and y.grad.dtype == np.float64
+    assert nn.cat([x, tensor([1, 2])]).dtype == np.float32 and nn.stack([tensor(1), tensor(2)]).dtype == np.int64
+    assert nn.stack([tensor(1), tensor(2)]).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("join", "argument", "error", "message"), [
+    (nn.cat, [], RuntimeError, "non-empty"), (nn.stack, (), RuntimeError, "non-empty"),
+    (nn.cat, ones(2, 2), TypeError, "list or tuple of Tensors"), (nn.stack, [np.ones(2)], TypeError, "element 0"),
+    (nn.cat, [tensor(1.0)], RuntimeError, "use stack"),
+    (nn.cat, [ones(2, 3), ones(2, 4)], RuntimeError, r"except in dimension 0.*\(2, 3\).*tensor 1 has \(2, 4\)"),
+    (nn.stack, [ones(2), ones(3)], RuntimeError, r"\(2,\) and tensor 1 has \(3,\)"),
+])  # fmt: skip
+def test_joining_what_does_not_fit(join, argument, error, message):
+    with pytest.raises(error, match=message):
+        join(argument)
+    for dim in (2, -3):
+        with pytest.raises(IndexError, match=rf"dim={dim} is out of range.*\[-2, 1\]"):
+            join([ones(2, 2)] if join is nn.cat else [ones(2)], dim)
