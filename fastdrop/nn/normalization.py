@@ -191,6 +191,8 @@ def _move(running: Tensor | None, towards: Array, momentum: float) -> None:
 class _BatchNorm(Module):
     """What the batch normalisations of every rank share."""
 
+    mc_training = False
+
     _ranks: tuple[int, ...]
     weight: Parameter | None
     bias: Parameter | None

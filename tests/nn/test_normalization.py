@@ -168,6 +168,18 @@ def test_evaluation_keeps_the_statistics(np_rng):
     assert all(np.array_equal(value.array, before[name]) for name, value in layer.state_dict().items())
 
 
+def test_monte_carlo_dropout_leaves_it_in_evaluation(np_rng):
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5))
+    x = np_rng.standard_normal((8, 4)).astype(np.float32)
+    model(x)
+    before = {name: value.array.copy() for name, value in model.state_dict().items()}
+    want = model.eval()(x).array
+    with nn.mc_dropout(model):
+        y = model(x).array
+    assert (y == 0).any() and np.array_equal(y[y != 0], 2 * want[y != 0])
+    assert all(np.array_equal(value.array, before[name]) for name, value in model.state_dict().items())
+
+
 def test_cumulative_average(np_rng):
     layer = nn.BatchNorm1d(2, momentum=None, dtype=np.float64)
     batches = np_rng.standard_normal((4, 8, 2))
