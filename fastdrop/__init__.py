@@ -31,6 +31,7 @@ from .gaussian import gaussian_dropout, gaussian_noise
 from .random import default_generator, manual_seed
 from .recurrent import zoneout
 from .runtime import available_isas, get_num_threads, isa, set_isa, set_num_threads
+from .words import embedding_dropout, word_dropout
 
 __all__ = [
     "Generator",
@@ -48,6 +49,7 @@ __all__ = [
     "dropout2d",
     "dropout3d",
     "dropout_add",
+    "embedding_dropout",
     "feature_alpha_dropout",
     "gaussian_dropout",
     "gaussian_noise",
@@ -59,10 +61,12 @@ __all__ = [
     "set_isa",
     "set_num_threads",
     "spatial_dropout",
+    "word_dropout",
     "zoneout",
 ]
 
 _MODULES = ("bench", "broadcast", "functional", "gaussian", "mnist", "nn", "optim", "random", "reference", "runtime")
+_MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime", "words")
 # Names of the framework that PyTorch has at the top level, so that its examples run with the import changed.
 _FROM_NN = (
     "Tensor",

@@ -94,14 +94,17 @@ def decide(
     rng: Generator | None = None,
     mask: Mask | None = None,
     out: NDArray[Any] | None = None,
+    floats: bool = True,
 ) -> Mask | None:
     """The mask under which a kind of dropout works on x, or None where nothing is to be dropped.
 
     What all kinds have in common: the arguments, which are those of `dropout`, are checked before the generator is
-    asked for a call, and it is not asked where nothing is dropped.
+    asked for a call, and it is not asked where nothing is dropped. A kind that does not scale takes other dtypes than
+    `floats`, and checks them itself.
     """
     p = check_p(p)
-    check_dtype(x)
+    if floats:
+        check_dtype(x)
     shape = noise_shape_to_mask_shape(noise_shape, x.shape)
     if rng is not None and not isinstance(rng, Generator):
         raise TypeError(f"rng has to be a fastdrop.Generator, but got a {type(rng).__name__}")

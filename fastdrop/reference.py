@@ -127,6 +127,20 @@ def dropout(
     return apply(everything & kept, x, scale)
 
 
+def word_dropout(
+    tokens: NDArray[Any], p: float, key: int, call: int, training: bool = True, unknown: int = 0
+) -> NDArray[Any]:
+    """What ``fastdrop.word_dropout`` gives with a generator of this key that stands at this call."""
+    kept = np.asarray(not training) | keep_at(key, call, p, np.arange(tokens.size).reshape(tokens.shape))
+    y: NDArray[Any] = np.where(kept, tokens, tokens.dtype.type(unknown))
+    return y
+
+
+def embedding_dropout(weight: NDArray[Any], p: float, key: int, call: int, training: bool = True) -> NDArray[Any]:
+    """What ``fastdrop.embedding_dropout`` gives with a generator of this key that stands at this call."""
+    return dropout(weight, p, key, call, training, noise_shape=(None, 1))
+
+
 def _wide(x: NDArray[Any]) -> Array64:
     return np.asarray(x).astype(np.float64)
 

@@ -193,6 +193,11 @@ KINDS = {
         lambda x, z, y, p, rng: fd.locked_dropout(x, p, rng=rng, out=y),
         _naive_shared(_steps), _torch_shared(_steps), either(scaled, zero, _steps),
     ),
+    "embedding": Kind(
+        "embedding dropout", "`y = embedding_dropout(w)` of (V, D): whole rows", square,
+        lambda x, z, y, p, rng: fd.embedding_dropout(x, p, rng=rng, out=y),
+        _naive_shared(_rows), _torch_shared(_rows), either(scaled, zero, _rows),
+    ),
     "alpha": Kind(
         "alpha dropout", "`y = alpha_dropout(x)`", square,
         lambda x, z, y, p, rng: fd.alpha_dropout(x, p, rng=rng, out=y),

@@ -11,11 +11,14 @@ Read it upwards: `autograd` (the tape), `tensor`, `functional` and `losses`, `mo
 
 from __future__ import annotations
 
-from fastdrop.nn import functional
+from fastdrop.nn import functional, init
+from fastdrop.nn.activations import ELU, SELU, LeakyReLU, LogSoftmax, Sigmoid, SiLU, Softmax, Tanh
 from fastdrop.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
 from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
+from fastdrop.nn.elementwise_losses import BCEWithLogitsLoss, HuberLoss, KLDivLoss, L1Loss, SmoothL1Loss
+from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.functional import relu
 from fastdrop.nn.fused import ActivationDropout, DropoutAdd
 from fastdrop.nn.gaussian import GaussianDropout, GaussianNoise
@@ -35,21 +38,28 @@ from fastdrop.nn.layers import (
 from fastdrop.nn.mc import MCPrediction, mc_dropout, mc_predict
 from fastdrop.nn.module import Module, ModuleList, Parameter, Sequential
 from fastdrop.nn.multihead import MultiheadAttention
+from fastdrop.nn.normalization import BatchNorm1d, BatchNorm2d
 from fastdrop.nn.operations import cat, stack
 from fastdrop.nn.recurrent import GRU, LSTM, RNN
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
 from fastdrop.nn.transformer import TransformerEncoder, TransformerEncoderLayer
+from fastdrop.nn.words import WordDropout
 from fastdrop.nn.zoneout import Zoneout
 
 __all__ = [
+    "ELU",
     "GELU",
     "GRU",
     "LSTM",
     "RNN",
+    "SELU",
     "ActivationDropout",
     "AlphaDropout",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Callback",
     "Conv2d",
     "CrossEntropyLoss",
@@ -60,15 +70,21 @@ __all__ = [
     "Dropout3d",
     "DropoutAdd",
     "EarlyStopping",
+    "Embedding",
     "FeatureAlphaDropout",
     "Flatten",
     "GaussianDropout",
     "GaussianNoise",
     "History",
+    "HuberLoss",
     "Identity",
+    "KLDivLoss",
+    "L1Loss",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
     "LockedDropout",
+    "LogSoftmax",
     "MCPrediction",
     "MSELoss",
     "MaxNorm",
@@ -80,9 +96,15 @@ __all__ = [
     "Parameter",
     "ReLU",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "SmoothL1Loss",
+    "Softmax",
+    "Tanh",
     "Tensor",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "WordDropout",
     "Zoneout",
     "arange",
     "as_tensor",
@@ -92,6 +114,7 @@ __all__ = [
     "fit",
     "from_numpy",
     "functional",
+    "init",
     "is_grad_enabled",
     "load_weights",
     "max_norm_",

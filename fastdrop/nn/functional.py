@@ -12,23 +12,36 @@ import numpy as np
 
 from fastdrop.nn import kernels
 from fastdrop.nn import operations as ops
+from fastdrop.nn.activations import elu, leaky_relu, selu, sigmoid, silu, tanh
 from fastdrop.nn.alpha import alpha_dropout, feature_alpha_dropout
 from fastdrop.nn.attention import scaled_dot_product_attention
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
+from fastdrop.nn.elementwise_losses import (
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    smooth_l1_loss,
+)
+from fastdrop.nn.embedding import embedding
 from fastdrop.nn.fused import activation_dropout, dropout_add
 from fastdrop.nn.gaussian import gaussian_dropout, gaussian_noise
 from fastdrop.nn.gelu import gelu
 from fastdrop.nn.layer_norm import layer_norm
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
+from fastdrop.nn.normalization import batch_norm
 from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.words import embedding_dropout, word_dropout
 from fastdrop.nn.zoneout import zoneout
 
 __all__ = [
-    "activation_dropout", "alpha_dropout", "conv2d", "cross_entropy", "drop_path", "dropout", "dropout1d",
-    "dropout2d", "dropout3d", "dropout_add", "feature_alpha_dropout", "flatten", "gaussian_dropout",
-    "gaussian_noise", "gelu", "layer_norm", "linear", "locked_dropout", "log_softmax", "max_pool2d", "mse_loss",
-    "nll_loss", "relu", "scaled_dot_product_attention", "softmax", "zoneout",
+    "activation_dropout", "alpha_dropout", "batch_norm", "binary_cross_entropy_with_logits", "conv2d",
+    "cross_entropy", "drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "dropout_add", "elu",
+    "embedding", "embedding_dropout", "feature_alpha_dropout", "flatten", "gaussian_dropout", "gaussian_noise",
+    "gelu", "huber_loss", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "locked_dropout",
+    "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu", "scaled_dot_product_attention", "selu", "sigmoid",
+    "silu", "smooth_l1_loss", "softmax", "tanh", "word_dropout", "zoneout",
 ]  # fmt: skip
 
 

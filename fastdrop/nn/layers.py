@@ -9,7 +9,7 @@ import numpy as np
 
 from fastdrop.nn import functional as F
 from fastdrop.nn.creation import numpy_generator
-from fastdrop.nn.losses import check_reduction
+from fastdrop.nn.losses import Loss
 from fastdrop.nn.module import Module, Parameter
 from fastdrop.nn.tensor import Tensor, as_tensor
 
@@ -243,23 +243,14 @@ class Identity(Module):
         return as_tensor(input)
 
 
-class _Loss(Module):
-    reduction: str
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__()
-        check_reduction(reduction)
-        self.reduction = reduction
-
-
-class MSELoss(_Loss):
+class MSELoss(Loss):
     """Mean squared error (see `functional.mse_loss`)."""
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return F.mse_loss(input, target, self.reduction)
 
 
-class NLLLoss(_Loss):
+class NLLLoss(Loss):
     """Negative log likelihood of log-probabilities (see `functional.nll_loss`)."""
 
     def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
@@ -271,7 +262,7 @@ class NLLLoss(_Loss):
         return F.nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
-class CrossEntropyLoss(_Loss):
+class CrossEntropyLoss(Loss):
     """Cross entropy of logits against class numbers or probabilities (see `functional.cross_entropy`)."""
 
     def __init__(

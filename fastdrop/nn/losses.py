@@ -1,15 +1,19 @@
-"""The losses; as modules they stand in `layers.py`."""
+"""The losses of classification, and what all losses share; as modules they stand in `layers.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastdrop.nn.autograd import Array, record
+from fastdrop.nn.module import Module
 from fastdrop.nn.operations import log_softmax_values
 from fastdrop.nn.tensor import Tensor, as_tensor
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _REDUCTIONS = ("mean", "sum", "none")
 
@@ -17,6 +21,17 @@ _REDUCTIONS = ("mean", "sum", "none")
 def check_reduction(reduction: str) -> None:
     if reduction not in _REDUCTIONS:
         raise ValueError(f"{reduction!r} is not a valid value for reduction, use one of {_REDUCTIONS}")
+
+
+class Loss(Module):
+    """Base of the losses as modules: a checked `reduction`."""
+
+    reduction: str
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.reduction = reduction
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -57,7 +72,7 @@ def nll_loss(
     share, total = _shares(x.array, as_tensor(target).array, weight, ignore_index, 0.0)
     axis = _class_axis(x.array)
     losses = _losses(share, x.array, axis)
-    return _reduced("nll_loss", losses, x, reduction, total, lambda g: -share * np.expand_dims(g, axis))
+    return reduced("nll_loss", losses, (x,), reduction, total, lambda g: (-share * np.expand_dims(g, axis),))
 
 
 def cross_entropy(
@@ -108,14 +123,14 @@ def cross_entropy(
     log_p = log_softmax_values(x.array, axis)
     losses = _losses(share, log_p, axis)
 
-    def gradient(g: Array) -> Array:
+    def gradient(g: Array) -> tuple[Array]:
         dx = np.exp(log_p)
         dx *= share.sum(axis=axis, keepdims=True)
         dx -= share
         dx *= np.expand_dims(g, axis)
-        return dx
+        return (dx,)
 
-    return _reduced("cross_entropy", losses, x, reduction, total, gradient)
+    return reduced("cross_entropy", losses, (x,), reduction, total, gradient)
 
 
 def _losses(share: Array, log_p: Array, axis: int) -> Array:
@@ -170,16 +185,31 @@ def _shares(x: Array, target: Array, weight: Any, ignore: int, smoothing: float)
     return share if weights is None else share * weights, total
 
 
-def _reduced(
-    name: str, losses: Array, x: Tensor, reduction: str, total: float, gradient: Callable[[Array], Array]
+def reduced(
+    name: str,
+    losses: Array,
+    inputs: Sequence[Tensor],
+    reduction: str,
+    total: float,
+    gradient: Callable[[Array], tuple[Array | None, ...]],
+    *,
+    dtype: npt.DTypeLike | None = None,
+    saved: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Record a loss whose `gradient` takes the gradient of each single loss."""
+    """Record a loss whose `gradient` turns the gradient of each single loss into those of the inputs.
+
+    `total` is what the sum is divided by for the mean; `dtype` is the result's, where `losses` have a wider one.
+    """
     if reduction == "none":
-        return record(name, losses, (x,), lambda dy: (gradient(dy),))
+        return record(name, losses.astype(dtype or losses.dtype, copy=False), inputs, gradient, saved=saved)
     factor = 1.0
-    if reduction == "mean":
+    if reduction != "sum":
         # The mean of no losses is NaN, and does not depend on the input: its gradient is 0.
         factor = 1.0 / total if total else 0.0
-    dtype = losses.dtype.type
-    value = losses.sum() * dtype(factor) if reduction == "sum" or total else dtype("nan")
-    return record(name, value, (x,), lambda dy: (gradient(np.broadcast_to(dy * dtype(factor), losses.shape)),))
+    wide = losses.dtype.type
+    value = losses.sum() * wide(factor) if reduction == "sum" or total else wide("nan")
+
+    def function(dy: Array) -> tuple[Array | None, ...]:
+        return gradient(np.broadcast_to(dy * wide(factor), losses.shape))
+
+    return record(name, value.astype(dtype or losses.dtype), inputs, function, saved=saved)

@@ -389,6 +389,13 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
     return x
 
 
+def sigmoid_values(x: Array) -> Array:
+    """Return 1 / (1 + exp(-x)) of an array, to full relative accuracy for any x."""
+    with np.errstate(over="ignore"):  # exp gives infinity where the result is 0 to rounding
+        y: Array = 1 / (1 + np.exp(-x))
+    return y
+
+
 def softmax(x: Tensor, dim: int) -> Tensor:
     """Return exp(x) / sum(exp(x)) along `dim`."""
     y = np.exp(log_softmax_values(x.array, dim))

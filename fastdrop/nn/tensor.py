@@ -425,8 +425,8 @@ class Tensor:
         return record("tanh", y, (self,), lambda dy: (dy * (1 - y * y),), saves_result=True)
 
     def sigmoid(self) -> Tensor:
-        """Return 1 / (1 + exp(-self)), by way of tanh, which cannot overflow."""
-        y = 0.5 * np.tanh(0.5 * floating(self.array)) + 0.5
+        """Return 1 / (1 + exp(-self)), safe from overflow."""
+        y = ops.sigmoid_values(floating(self.array))
         return record("sigmoid", y, (self,), lambda dy: (dy * y * (1 - y),), saves_result=True)
 
     def relu(self) -> Tensor:
