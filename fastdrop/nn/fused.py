@@ -8,7 +8,7 @@ from fastdrop._core import fused
 from fastdrop.functional import KEEP_ALL, check_p
 from fastdrop.fused import check_activation, inverted_scale, second_input
 from fastdrop.nn.autograd import record
-from fastdrop.nn.dropout import _DropoutBase
+from fastdrop.nn.dropout import Dropout, _DropoutBase
 from fastdrop.nn.dropouts import draw, floating
 from fastdrop.nn.tensor import as_tensor
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastdrop.nn.autograd import Array
     from fastdrop.nn.tensor import Tensor
 
-__all__ = ["ActivationDropout", "DropoutAdd", "activation_dropout", "dropout_add"]
+__all__ = ["ActivationDropout", "DropoutAdd", "activation_dropout", "dropout_add", "is_plain"]
 
 
 def activation_dropout(
@@ -96,6 +96,11 @@ def dropout_add(
         return mask.apply(dy, scale=scale), dy
 
     return record("dropout_add", fused(mask, "add", x.array, r.array, scale=scale), (x, r), function)
+
+
+def is_plain(module: Any) -> bool:
+    """Whether a module is dropout as the fused forms do it: nn.Dropout itself, with no option set."""
+    return type(module) is Dropout and (module.inplace, module.noise_shape, module.scaling) == (False, None, "inverted")
 
 
 class ActivationDropout(_DropoutBase):

@@ -12,6 +12,7 @@ from fastdrop._checks import LIMIT, check_int
 from fastdrop._core import Generator
 from fastdrop.nn import functional as F
 from fastdrop.nn.dropout import Dropout
+from fastdrop.nn.fused import activation_dropout, dropout_add, is_plain
 from fastdrop.nn.layer_norm import LayerNorm
 from fastdrop.nn.layers import Linear
 from fastdrop.nn.module import Module, ModuleList
@@ -120,22 +121,32 @@ class TransformerEncoderLayer(Module):
             return self.forward(x.unsqueeze(axis), src_mask, src_key_padding_mask, is_causal).squeeze(axis)
 
         def attend(x: Tensor) -> Tensor:
-            y, _ = self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)
-            branch: Tensor = self.drop_path(self.dropout1(y))
-            return branch
-
-        def feed_forward(x: Tensor) -> Tensor:
-            y = self.linear2(self.dropout(self.activation(self.linear1(x))))
-            branch: Tensor = self.drop_path(self.dropout2(y))
-            return branch
+            y: Tensor = self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
+            return y
 
         if self.norm_first:
-            middle: Tensor = x + attend(self.norm1(x))
-            encoded: Tensor = middle + feed_forward(self.norm2(middle))
-        else:
-            middle = self.norm1(x + attend(x))
-            encoded = self.norm2(middle + feed_forward(middle))
+            middle = self._add(x, attend(self.norm1(x)), self.dropout1)
+            return self._add(middle, self._feed_forward(self.norm2(middle)), self.dropout2)
+        middle = self.norm1(self._add(x, attend(x), self.dropout1))
+        encoded: Tensor = self.norm2(self._add(middle, self._feed_forward(middle), self.dropout2))
         return encoded
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        hidden, drop = self.linear1(x), self.dropout
+        name = next((name for name, known in _ACTIVATIONS.items() if self.activation is known), None)
+        if name is not None and is_plain(drop):
+            hidden = activation_dropout(hidden, drop.p, drop.training, activation=name, generator=drop.generator)
+        else:
+            hidden = drop(self.activation(hidden))
+        y: Tensor = self.linear2(hidden)
+        return y
+
+    def _add(self, x: Tensor, branch: Tensor, drop: Module) -> Tensor:
+        """The residual connection, with dropout of its branch; in one pass where nothing else drops there."""
+        if is_plain(drop) and getattr(self.drop_path, "p", None) == 0:
+            return dropout_add(branch, x, drop.p, drop.training, generator=drop.generator)
+        y: Tensor = x + self.drop_path(drop(branch))
+        return y
 
 
 class TransformerEncoder(Module):
