@@ -10,8 +10,6 @@
  *             made along the mask and turned.
  *   ROWS      everything else, notably short rows: bits are put together in C order, as far as x and y are
  *             contiguous. Short rows along which the mask stands still (channels last) are put together once. */
-#include <math.h>
-
 #include "fd_view.h"
 
 #define CHUNK 16384    /* bits made at once by RUNS: 2 KiB, a guest in L1 */
@@ -87,10 +85,10 @@ static void run(const fd_job *j, const uint64_t *bits, size_t off, int64_t n, pl
     _Alignas(64) char in[PACK * 8], out[PACK * 8], second[PACK * 8];
     for (int64_t i = 0; i < n; i += PACK, p = further(p, PACK, a)) {
         const int64_t k = n - i < PACK ? n - i : PACK;
-        copy_strided(in, j->x_item, p.x, a->x, j->x_item, k);
-        if (j->z_item) copy_strided(second, j->z_item, p.z, a->z, j->z_item, k);
+        fd_copy_strided(in, j->x_item, p.x, a->x, j->x_item, k);
+        if (j->z_item) fd_copy_strided(second, j->z_item, p.z, a->z, j->z_item, k);
         run_together(j, j->plain, bits, off + (size_t)i, k, (place){in, second, out}); /* `out` is read again at once */
-        copy_strided(p.y, a->y, out, j->y_item, j->y_item, k);
+        fd_copy_strided(p.y, a->y, out, j->y_item, j->y_item, k);
     }
 }
 
@@ -350,17 +348,12 @@ static void execute(fd_job *j, const fd_view *mask) {
     }
 }
 
-const int64_t fd_items[FD_NDTYPES] = {[FD_F32] = 4, [FD_F64] = 8, [FD_F16] = 2, [FD_BF16] = 2};
-
-/* The plain NaN: the kernels round a bfloat16's NaN as a number, payload and all. */
-static double plain_nan(double a) { return isnan(a) ? NAN : a; }
-
 static fd_job make_job(const fd_view *mask, fd_dtype dtype, const void *x, const int64_t *x_strides, const void *z,
                        const int64_t *z_strides, void *y, const int64_t *y_strides) {
     fd_job j = {.x = x, .y = y, .z = z == NULL ? x : z, .nd = mask->ndim};
     j.kernels = fd_kernels_in_use();
-    j.x_item = j.y_item = fd_items[dtype];
-    j.z_item = z == NULL ? 0 : fd_items[dtype];
+    j.x_item = j.y_item = fd_item(dtype);
+    j.z_item = z == NULL ? 0 : fd_item(dtype);
     for (int i = 0; i < j.nd; i++)
         j.axes[i] =
             (fd_axis){mask->shape[i], mask->strides[i], x_strides[i], y_strides[i], z == NULL ? 0 : z_strides[i]};
@@ -371,7 +364,7 @@ void fd_apply_part(const fd_view *mask, fd_dtype dtype, double scale, const void
                    const int64_t *y_strides, int64_t whole) {
     fd_job j = make_job(mask, dtype, x, x_strides, NULL, NULL, y, y_strides);
     j.whole = whole;
-    j.args.scale = plain_nan(scale);
+    j.args.scale = fd_plain_nan(scale);
     j.sparing = 1;
     j.plain = j.kernels->apply[dtype];
     j.stream = j.kernels->stream[dtype];
@@ -398,7 +391,8 @@ static size_t repeats_after(const fd_job *j) {
 void fd_mask_fused(const fd_view *mask, fd_dtype dtype, const fd_op *op, const void *x, const int64_t *x_strides,
                    const void *z, const int64_t *z_strides, void *y, const int64_t *y_strides) {
     fd_job j = make_job(mask, dtype, x, x_strides, z, z_strides, y, y_strides);
-    j.args.scale = plain_nan(op->scale), j.args.shift = plain_nan(op->shift), j.args.dropped = plain_nan(op->dropped);
+    j.args.scale = fd_plain_nan(op->scale), j.args.shift = fd_plain_nan(op->shift),
+    j.args.dropped = fd_plain_nan(op->dropped);
     j.args.activation = op->activation;
     j.sparing = op->code == FD_ACT || op->code == FD_ACT_GRAD;
     j.plain = j.args.op = j.kernels->fused[op->code][dtype == FD_F64];

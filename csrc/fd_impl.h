@@ -2,6 +2,7 @@
 #ifndef FD_IMPL_H
 #define FD_IMPL_H
 
+#include <math.h>
 #include <string.h>
 
 #include "fastdrop.h"
@@ -130,6 +131,12 @@ void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x
 /* args->op on runs of args->dtype, through buffers in L1 where it must be; the second one stores past the caches. */
 void fd_piped(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args);
 void fd_piped_stream(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args);
+
+/* Bytes of an element. */
+static inline int64_t fd_item(fd_dtype dtype) { return dtype == FD_F64 ? 8 : dtype == FD_F32 ? 4 : 2; }
+
+/* The plain NaN: the kernels round a bfloat16's NaN as a number, payload and all. */
+static inline double fd_plain_nan(double a) { return isnan(a) ? NAN : a; }
 
 /* Bytes of output above which streaming wins, for this machine. */
 int64_t fd_stream_bytes(void);

@@ -58,11 +58,11 @@ void fd_masks_apply(const fd_view *mask, int64_t count, const fd_law *laws, fd_d
         j.axes[k] = a;
     }
     if (n == 0 || count == 0) return;
-    j.bytes = n * count * fd_items[dtype];
+    j.bytes = n * count * fd_item(dtype);
     j.nd = fd_merge_axes(j.axes, mask->ndim);
     if (j.nd == 0) j.axes[0] = (fd_axis){1, 0, 0, 0, 0}, j.nd = 1;
     /* The axes inside `split` fit into a piece; together with it they need not. */
-    const int64_t most = PIECE / fd_items[dtype];
+    const int64_t most = PIECE / fd_item(dtype);
     int64_t inner = 1;
     for (j.split = j.nd - 1; j.split > 0 && inner * j.axes[j.split].n <= most; j.split--) inner *= j.axes[j.split].n;
     const fd_axis axis = j.axes[j.split];

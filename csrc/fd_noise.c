@@ -73,7 +73,7 @@ static void move(char *to, int64_t to_step, const char *from, int64_t from_step,
     if (to_step == item && from_step == item)
         memcpy(to, from, (size_t)(n * item));
     else
-        copy_strided(to, to_step, from, from_step, item, n);
+        fd_copy_strided(to, to_step, from, from_step, item, n);
 }
 
 static void apply_chunk(const fd_noise_job *j, const float *z, int64_t n, const char *x, int64_t x_step, char *y,

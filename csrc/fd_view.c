@@ -33,7 +33,8 @@ void fd_walk_to(fd_walk *w, const fd_axis *axes, int nd, int64_t position) {
         const int64_t at = position % axes[i].n;
         position /= axes[i].n;
         w->index[i] = at;
-        w->m += at * axes[i].m, w->x += at * axes[i].x, w->y += at * axes[i].y, w->z += at * axes[i].z;
+        w->m = plus(w->m, times(at, axes[i].m));
+        w->x += at * axes[i].x, w->y += at * axes[i].y, w->z += at * axes[i].z;
     }
 }
 

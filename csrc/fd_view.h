@@ -10,6 +10,18 @@ typedef struct {
     int64_t n, m, x, y, z;
 } fd_axis;
 
+/* n elements of `item` bytes; steps in bytes. */
+static inline void fd_copy_strided(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t item,
+                                   int64_t n) {
+    for (int64_t i = 0; i < n; i++, to += to_step, from += from_step) {
+        switch (item) {
+        case 2: memcpy(to, from, 2); break;
+        case 4: memcpy(to, from, 4); break;
+        default: memcpy(to, from, (size_t)item);
+        }
+    }
+}
+
 /* Drop axes of extent 1 and merge neighbours that are one axis everywhere. Returns how many are left. */
 int fd_merge_axes(fd_axis *axes, int nd);
 
@@ -23,18 +35,6 @@ typedef struct {
 
 void fd_walk_to(fd_walk *w, const fd_axis *axes, int nd, int64_t position);
 void fd_walk_next(fd_walk *w);
-
-/* n elements of `item` bytes from one spacing to another. */
-static inline void copy_strided(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t item,
-                                int64_t n) {
-    for (int64_t i = 0; i < n; i++, to += to_step, from += from_step) {
-        switch (item) {
-        case 2: memcpy(to, from, 2); break;
-        case 4: memcpy(to, from, 4); break;
-        default: memcpy(to, from, (size_t)item);
-        }
-    }
-}
 
 /* Blocks of the law that were made and are likely to be asked for again. */
 #define FD_WINDOW_BLOCKS 32
@@ -62,7 +62,6 @@ void fd_row_bits(fd_window *w, uint64_t start, int64_t step, int64_t n, uint64_t
 /* Elements first .. first+n-1, in C order, of the view (start, axes), packed in the same way. */
 void fd_view_bits(fd_window *w, uint64_t start, const fd_axis *axes, int nd, int64_t first, int64_t n, uint64_t *out);
 
-extern const int64_t fd_items[FD_NDTYPES]; /* bytes of an element */
 
 /* `fd_mask_apply` on a part of an output of `whole` bytes, which decide how it is stored. */
 void fd_apply_part(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
