@@ -62,7 +62,6 @@ void fd_row_bits(fd_window *w, uint64_t start, int64_t step, int64_t n, uint64_t
 /* Elements first .. first+n-1, in C order, of the view (start, axes), packed in the same way. */
 void fd_view_bits(fd_window *w, uint64_t start, const fd_axis *axes, int nd, int64_t first, int64_t n, uint64_t *out);
 
-
 /* `fd_mask_apply` on a part of an output of `whole` bytes, which decide how it is stored. */
 void fd_apply_part(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides, void *y,
                    const int64_t *y_strides, int64_t whole);

@@ -71,6 +71,9 @@ cdef extern from "fastdrop.h":
         void (*noise_apply)(const fd_view *, fd_dtype, fd_noise_kind, double, const void *, const int64_t *, void *,
                             const int64_t *) noexcept nogil
         void (*normals)(const fd_view *, float *) noexcept nogil
+        int (*block_apply)(const fd_view *, const int64_t *, fd_dtype, double, const void *, const int64_t *, void *,
+                           const int64_t *) noexcept nogil
+        int (*block_bools)(const fd_view *, const int64_t *, void *) noexcept nogil
 
 
 cdef const fd_api *c_api() noexcept nogil

@@ -45,6 +45,9 @@ cdef extern from "fastdrop.h":
     void fd_noise_apply(const fd_view *noise, fd_dtype dtype, fd_noise_kind kind, double sigma, const void *x,
                         const int64_t *x_strides, void *y, const int64_t *y_strides) nogil
     void fd_normals(const fd_view *noise, float *out) nogil
+    int fd_block_apply(const fd_view *seeds, const int64_t *shape, fd_dtype dtype, double scale, const void *x,
+                       const int64_t *x_strides, void *y, const int64_t *y_strides) nogil
+    int fd_block_bools(const fd_view *seeds, const int64_t *shape, void *out) nogil
     const char *fd_isa() nogil
     const char *fd_isa_name(int k, int *usable) nogil
     int fd_set_isa(const char *name) nogil
@@ -77,6 +80,8 @@ api_table.mask_fused = fd_mask_fused
 api_table.masks_apply = fd_masks_apply
 api_table.noise_apply = fd_noise_apply
 api_table.normals = fd_normals
+api_table.block_apply = fd_block_apply
+api_table.block_bools = fd_block_bools
 
 cdef const fd_api *c_api() noexcept nogil:
     return &api_table
@@ -194,6 +199,7 @@ include "_many.pxi"
 include "_noise.pxi"
 include "_generator.pxi"
 include "_fused.pxi"
+include "_block.pxi"
 
 
 # ---- the machine: thin, checked in runtime.py ----

@@ -122,6 +122,16 @@ void fd_noise_apply(const fd_view *noise, fd_dtype dtype, fd_noise_kind kind, do
 
 /* The normals of a view themselves, in C order. */
 void fd_normals(const fd_view *noise, float *out);
+/* DropBlock: y has `shape`, and each dropped bit of the mask drops a block of y, the one that starts at the same index.
+ * Along axis k a block has shape[k] - seeds->shape[k] + 1 elements: one where the shapes agree, so that equal shapes
+ * make it fd_mask_apply. An element is kept where every block over it is. 0, or -1: there was no memory for bits, and y
+ * is undefined; where blocks are nearly as large as what they lie in, that takes four of them per element and thread,
+ * and one more. */
+int fd_block_apply(const fd_view *seeds, const int64_t *shape, fd_dtype dtype, double scale, const void *x,
+                   const int64_t *x_strides, void *y, const int64_t *y_strides);
+
+/* The same keep decisions, one byte (0 or 1) per element, in C order. */
+int fd_block_bools(const fd_view *seeds, const int64_t *shape, void *out);
 
 /* The instruction set in use: "portable", "avx2", "avx512" or "neon". */
 const char *fd_isa(void);
@@ -155,6 +165,9 @@ typedef struct {
     void (*noise_apply)(const fd_view *noise, fd_dtype dtype, fd_noise_kind kind, double sigma, const void *x,
                         const int64_t *x_strides, void *y, const int64_t *y_strides);
     void (*normals)(const fd_view *noise, float *out);
+    int (*block_apply)(const fd_view *seeds, const int64_t *shape, fd_dtype dtype, double scale, const void *x,
+                       const int64_t *x_strides, void *y, const int64_t *y_strides);
+    int (*block_bools)(const fd_view *seeds, const int64_t *shape, void *out);
 } fd_api;
 
 #define FD_CAPSULE "fastdrop._core._C_API"
