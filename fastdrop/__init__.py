@@ -24,6 +24,7 @@ from typing import Any
 from ._core import Generator, Mask, Noise, apply_masks
 from ._version import __version__
 from .alpha import alpha_dropout, feature_alpha_dropout
+from .block import drop_block1d, drop_block2d, drop_block3d, drop_block_mask, drop_block_seeds
 from .broadcast import drop_path, dropout1d, dropout2d, dropout3d, locked_dropout, spatial_dropout
 from .functional import dropout
 from .fused import activation_dropout, dropout_add
@@ -43,6 +44,11 @@ __all__ = [
     "apply_masks",
     "available_isas",
     "default_generator",
+    "drop_block1d",
+    "drop_block2d",
+    "drop_block3d",
+    "drop_block_mask",
+    "drop_block_seeds",
     "drop_path",
     "dropout",
     "dropout1d",
@@ -67,6 +73,7 @@ __all__ = [
 
 _MODULES = ("bench", "broadcast", "functional", "gaussian", "mnist", "nn", "optim", "random", "reference", "runtime")
 _MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime", "words")
+_MODULES = ("bench", "block", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime")
 # Names of the framework that PyTorch has at the top level, so that its examples run with the import changed.
 _FROM_NN = (
     "Tensor",

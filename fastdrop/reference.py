@@ -286,6 +286,41 @@ def gaussian_noise(x: NDArray[Any], std: float, key: int, call: int, training: b
     if not training or std == 0:
         return x
     return apply_noise(normals_at(key, call, np.arange(x.size).reshape(x.shape)), x, std, "additive")
+def drop_block_kept(seeds: NDArray[np.bool_], shape: Sequence[int]) -> NDArray[np.bool_]:
+    """Keep decisions of `shape`: a seed that is not kept drops a block; the last one's ends where the map does."""
+    kept = np.ones(tuple(shape), np.bool_)
+    for at in np.argwhere(~seeds):
+        kept[tuple(slice(i, i + n - k + 1) for i, n, k in zip(at, shape, seeds.shape))] = False
+    return kept
+
+
+def drop_block_gamma(extents: Sequence[int], block: Sequence[int], p: float) -> float:
+    """The probability of a seed at which a map of these extents loses the share `p` of its elements, by bisection."""
+    covered = np.zeros(tuple(extents))
+    for at in np.ndindex(*(n - min(b, n) + 1 for n, b in zip(extents, block))):
+        covered[tuple(slice(i, i + b) for i, b in zip(at, block))] += 1
+    if covered.size == 0:
+        return p
+    low, high = 0.0, 1.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        if np.mean(1 - (1 - middle) ** covered) < p:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def drop_block(
+    x: NDArray[Any], p: float, block: Sequence[int], key: int, call: int, channels_last: bool = False
+) -> NDArray[Any]:
+    """What ``fastdrop.drop_block1d`` and so on give with a generator of this key that stands at this call."""
+    axes = range(x.ndim - len(block), x.ndim) if not channels_last else range(x.ndim - 1 - len(block), x.ndim - 1)
+    gamma = drop_block_gamma([x.shape[k] for k in axes], block, p)
+    extent = dict(zip(axes, block))
+    places = tuple(slice(0, n - min(extent.get(k, 1), n) + 1) for k, n in enumerate(x.shape))
+    seeds = keep_at(key, call, gamma, np.arange(x.size).reshape(x.shape))[places]
+    return apply(drop_block_kept(seeds, x.shape), x, 1.0 / (1.0 - p) if p < 1 else 1.0)
 
 
 def naive_dropout(x: NDArray[Any], p: float, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[np.bool_]]:
