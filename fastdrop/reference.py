@@ -286,6 +286,8 @@ def gaussian_noise(x: NDArray[Any], std: float, key: int, call: int, training: b
     if not training or std == 0:
         return x
     return apply_noise(normals_at(key, call, np.arange(x.size).reshape(x.shape)), x, std, "additive")
+
+
 def drop_block_kept(seeds: NDArray[np.bool_], shape: Sequence[int]) -> NDArray[np.bool_]:
     """Keep decisions of `shape`: a seed that is not kept drops a block; the last one's ends where the map does."""
     kept = np.ones(tuple(shape), np.bool_)

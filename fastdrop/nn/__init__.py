@@ -15,6 +15,7 @@ from fastdrop.nn import functional, init
 from fastdrop.nn.activations import ELU, SELU, LeakyReLU, LogSoftmax, Sigmoid, SiLU, Softmax, Tanh
 from fastdrop.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
+from fastdrop.nn.block import DropBlock1d, DropBlock2d, DropBlock3d
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
 from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
 from fastdrop.nn.elementwise_losses import BCEWithLogitsLoss, HuberLoss, KLDivLoss, L1Loss, SmoothL1Loss
@@ -63,6 +64,9 @@ __all__ = [
     "Callback",
     "Conv2d",
     "CrossEntropyLoss",
+    "DropBlock1d",
+    "DropBlock2d",
+    "DropBlock3d",
     "DropPath",
     "Dropout",
     "Dropout1d",

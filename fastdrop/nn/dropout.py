@@ -38,7 +38,9 @@ class _DropoutBase(Module):
 
     def forward(self, input: Any) -> Tensor:
         options = {name: getattr(self, name) for name in self._options}
-        return self._function(input, self.p, self.training, self.inplace, generator=self.generator, **options)
+        return self._function(
+            input, self.p, training=self.training, inplace=self.inplace, generator=self.generator, **options
+        )
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in ("p", "inplace", *self._options))
