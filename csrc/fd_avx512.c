@@ -302,6 +302,7 @@ const fd_kernels fd_kernels_avx512 = {
     put,
     normals,
     {noise_f32, noise_f64},
+    FD_SOFTMAX_TABLE,
 };
 
 #ifdef __clang__

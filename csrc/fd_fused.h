@@ -28,6 +28,7 @@
 #define FD_FAR 110.0f
 #define FD_NAME(name) name##_f32
 #include "fd_fused_real.h"
+#include "fd_softmax_real.h"
 #undef FD_REAL
 #undef FD_WORD
 #undef FD_FAR
@@ -38,6 +39,7 @@
 #define FD_FAR 800.0
 #define FD_NAME(name) name##_f64
 #include "fd_fused_real.h"
+#include "fd_softmax_real.h"
 #undef FD_REAL
 #undef FD_WORD
 #undef FD_FAR
@@ -58,6 +60,12 @@ static void narrow_bf16(const float *x, void *out, size_t n) {
         [FD_ADD] = {add_f32, add_f64},                \
         [FD_ACT] = {act_f32, act_f64},                \
         [FD_ACT_GRAD] = {act_grad_f32, act_grad_f64}, \
+    }
+
+#define FD_SOFTMAX_TABLE                                                             \
+    {                                                                                \
+        {row_max_f32, row_exps_f32, row_dots_f32, row_products_f32, row_slopes_f32}, \
+        {row_max_f64, row_exps_f64, row_dots_f64, row_products_f64, row_slopes_f64}, \
     }
 
 #endif

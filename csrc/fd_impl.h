@@ -91,6 +91,16 @@ typedef void fd_normals_fn(const fd_law *law, uint64_t block, size_t nblocks, fl
 
 /* n elements of float32 or float64, aligned and in place: v * (1 + sigma * z) or v + sigma * z. */
 typedef void fd_noise_fn(fd_noise_kind kind, size_t n, const float *z, void *v, double sigma);
+/* What softmax does to a row of n float32 or float64, or to a part of one. Numbers are passed as float64, which holds
+ * both. Sums are float64 over pieces of the row, and each piece's is made by lanes and added up in one order. */
+typedef struct {
+    double (*max)(const void *x, size_t n);                       /* -Inf of none; a NaN is passed over */
+    double (*exps)(const void *x, size_t n, double max, void *e); /* e = exp(x - max), and its sum; e may be x */
+    double (*dots)(const void *x, size_t n, double max, void *e, const void *g); /* the same, but the sum of e * g */
+    double (*products)(const void *e, size_t n, const void *g);                  /* the sum of e * g alone */
+    void (*slopes)(const void *e, const void *g, size_t n, double scale, double mean,
+                   void *dx); /* e scale (g - mean) */
+} fd_softmax_fns;
 
 struct fd_kernels {
     const char *name;
@@ -110,6 +120,7 @@ struct fd_kernels {
     void (*put)(const void *from, void *y, size_t bytes); /* whole lines, past the caches; NULL where there is no way */
     fd_normals_fn *normals;
     fd_noise_fn *noise[2]; /* on float32 and float64, as `fused` */
+    fd_softmax_fns softmax[2];
 };
 
 extern const fd_kernels fd_kernels_portable;

@@ -38,6 +38,18 @@ static inline float exp_f32(float x) {
     return p * f32_of_bits((uint32_t)(half + 127) << 23) * f32_of_bits((uint32_t)(n - half + 127) << 23);
 }
 
+/* exp(x) for x <= 0, as good, and 0 where it is below 2^-125: one multiplication scales it then, by 2^n, whose exponent
+ * n + 127 the shifter leaves in the lowest bits. What comes of a smaller x, -Inf too, is not looked at. */
+static inline float exp_below_0_f32(float x) {
+    const float shifter = 12582912.0f + 127.0f;
+    const float sum = x * 1.44269504f + shifter, whole = sum - shifter;
+    const float r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
+    const float e = exp_near_0_f32(r) * f32_of_bits(bits_of_f32(sum) << 23);
+    const uint32_t worth =
+        (uint32_t)(x < -86.64f) - 1; /* -125 ln 2; a NaN stays. No branch: the loop would not vectorise */
+    return f32_of_bits(bits_of_f32(e) & worth);
+}
+
 /* The tail Phi(-a) of the normal distribution for a = |x|, and its density but for 1 / sqrt(2 pi), exp(-a^2 / 2). With
  * w = (a - 4) / (a + 4), Phi(-a) = exp(-a^2 / 2) P(w) / (a + 4); P is smooth on the whole half line, and here the polynomial
  * through its values in the Chebyshev nodes of w for a up to 14.5, where float32 ends: 1.3e-8 relative. To square a would
@@ -82,6 +94,8 @@ static inline normal_tail_f64 tail_of_f64(double x) {
     const double bell = exp(-half) * (1.0 - half_rest);
     return (normal_tail_f64){a, bell > 0 ? tail / bell : 0, bell};
 }
+
+static inline double exp_below_0_f64(double x) { return exp(x); }
 
 static inline double sigmoid_f64(double x) { return 1.0 / (1.0 + exp(-x)); }
 

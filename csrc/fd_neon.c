@@ -151,6 +151,7 @@ const fd_kernels fd_kernels_neon = {
     NULL,
     normals,
     {noise_f32, noise_f64},
+    FD_SOFTMAX_TABLE,
 };
 #else
 typedef int fd_neon_is_for_arm; /* ISO C wants something in a translation unit */

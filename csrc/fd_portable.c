@@ -109,4 +109,5 @@ const fd_kernels fd_kernels_portable = {
     NULL,
     normals,
     {noise_f32, noise_f64},
+    FD_SOFTMAX_TABLE,
 };

@@ -74,6 +74,10 @@ cdef extern from "fastdrop.h":
         int (*block_apply)(const fd_view *, const int64_t *, fd_dtype, double, const void *, const int64_t *, void *,
                            const int64_t *) noexcept nogil
         int (*block_bools)(const fd_view *, const int64_t *, void *) noexcept nogil
+        void (*softmax_dropout)(const fd_view *, fd_dtype, double, const void *, const int64_t *, void *,
+                                const int64_t *, void *) noexcept nogil
+        void (*softmax_dropout_grad)(const fd_view *, fd_dtype, double, const void *, const int64_t *, const void *,
+                                     const void *, const int64_t *, void *, const int64_t *) noexcept nogil
 
 
 cdef const fd_api *c_api() noexcept nogil

@@ -48,6 +48,11 @@ cdef extern from "fastdrop.h":
     int fd_block_apply(const fd_view *seeds, const int64_t *shape, fd_dtype dtype, double scale, const void *x,
                        const int64_t *x_strides, void *y, const int64_t *y_strides) nogil
     int fd_block_bools(const fd_view *seeds, const int64_t *shape, void *out) nogil
+    void fd_softmax_dropout(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides,
+                            void *y, const int64_t *y_strides, void *rows) nogil
+    void fd_softmax_dropout_grad(const fd_view *mask, fd_dtype dtype, double scale, const void *x,
+                                 const int64_t *x_strides, const void *rows, const void *dy, const int64_t *dy_strides,
+                                 void *dx, const int64_t *dx_strides) nogil
     const char *fd_isa() nogil
     const char *fd_isa_name(int k, int *usable) nogil
     int fd_set_isa(const char *name) nogil
@@ -82,6 +87,8 @@ api_table.noise_apply = fd_noise_apply
 api_table.normals = fd_normals
 api_table.block_apply = fd_block_apply
 api_table.block_bools = fd_block_bools
+api_table.softmax_dropout = fd_softmax_dropout
+api_table.softmax_dropout_grad = fd_softmax_dropout_grad
 
 cdef const fd_api *c_api() noexcept nogil:
     return &api_table
@@ -200,6 +207,7 @@ include "_noise.pxi"
 include "_generator.pxi"
 include "_fused.pxi"
 include "_block.pxi"
+include "_softmax.pxi"
 
 
 # ---- the machine: thin, checked in runtime.py ----

@@ -132,6 +132,22 @@ int fd_block_apply(const fd_view *seeds, const int64_t *shape, fd_dtype dtype, d
 
 /* The same keep decisions, one byte (0 or 1) per element, in C order. */
 int fd_block_bools(const fd_view *seeds, const int64_t *shape, void *out);
+/* Softmax along the last axis, and dropout of what comes out, in one pass:
+ *
+ *   P = exp(x - max) / sum(exp(x - max)),   y = keep ? P * scale : +0
+ *
+ * A row of -Inf alone (nothing to attend to) gives zeros; a NaN or +Inf makes its whole row NaN where it is kept. x has at
+ * least one axis, and the mask's shape. `rows`, unless NULL, gets two numbers for each row, in C order, from which backward
+ * makes P again: the maximum, and one over the sum (0, 0 for a row of -Inf). They are float64 for FD_F64 and float32
+ * otherwise. Half types are computed in float32 and rounded once. y may be x with the same strides, or overlaps nothing. */
+void fd_softmax_dropout(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides,
+                        void *y, const int64_t *y_strides, void *rows);
+
+/* Its gradient, with g = keep ? dy * scale : +0:   dx = P * (g - sum(P * g)).   With `rows` NULL, x is P
+ * itself. dx may be x or dy. */
+void fd_softmax_dropout_grad(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides,
+                             const void *rows, const void *dy, const int64_t *dy_strides, void *dx,
+                             const int64_t *dx_strides);
 
 /* The instruction set in use: "portable", "avx2", "avx512" or "neon". */
 const char *fd_isa(void);
@@ -168,6 +184,11 @@ typedef struct {
     int (*block_apply)(const fd_view *seeds, const int64_t *shape, fd_dtype dtype, double scale, const void *x,
                        const int64_t *x_strides, void *y, const int64_t *y_strides);
     int (*block_bools)(const fd_view *seeds, const int64_t *shape, void *out);
+    void (*softmax_dropout)(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides,
+                            void *y, const int64_t *y_strides, void *rows);
+    void (*softmax_dropout_grad)(const fd_view *mask, fd_dtype dtype, double scale, const void *x,
+                                 const int64_t *x_strides, const void *rows, const void *dy, const int64_t *dy_strides,
+                                 void *dx, const int64_t *dx_strides);
 } fd_api;
 
 #define FD_CAPSULE "fastdrop._core._C_API"
