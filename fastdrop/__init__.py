@@ -32,6 +32,7 @@ from .gaussian import gaussian_dropout, gaussian_noise
 from .random import default_generator, manual_seed
 from .recurrent import zoneout
 from .runtime import available_isas, get_num_threads, isa, set_isa, set_num_threads
+from .softmax import softmax_dropout, softmax_dropout_backward, softmax_dropout_forward
 from .words import embedding_dropout, word_dropout
 
 __all__ = [
@@ -66,6 +67,9 @@ __all__ = [
     "manual_seed",
     "set_isa",
     "set_num_threads",
+    "softmax_dropout",
+    "softmax_dropout_backward",
+    "softmax_dropout_forward",
     "spatial_dropout",
     "word_dropout",
     "zoneout",
@@ -74,6 +78,7 @@ __all__ = [
 _MODULES = ("bench", "broadcast", "functional", "gaussian", "mnist", "nn", "optim", "random", "reference", "runtime")
 _MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime", "words")
 _MODULES = ("bench", "block", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime")
+_MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime", "softmax")
 # Names of the framework that PyTorch has at the top level, so that its examples run with the import changed.
 _FROM_NN = (
     "Tensor",

@@ -334,3 +334,29 @@ def naive_dropout(x: NDArray[Any], p: float, rng: np.random.Generator) -> tuple[
 def naive_dropout_backward(dy: NDArray[Any], kept: NDArray[np.bool_], p: float) -> NDArray[Any]:
     """The gradient that goes with `naive_dropout`."""
     return (dy * kept / (1.0 - p)).astype(dy.dtype)
+
+
+def softmax(x: NDArray[Any], axis: int = -1) -> NDArray[np.float64]:
+    """Softmax in float64; a row of minus infinities gives zeros."""
+    wide = x.astype(np.float64)
+    with np.errstate(all="ignore"):
+        top = wide.max(axis=axis, keepdims=True, initial=-np.inf)
+        e = np.exp(wide - np.where(top == -np.inf, 0.0, top))
+        total = e.sum(axis=axis, keepdims=True)
+        probabilities: NDArray[np.float64] = e / np.where(total == 0.0, 1.0, total)
+    return probabilities
+
+
+def softmax_dropout(x: NDArray[Any], p: float, key: int, call: int, axis: int = -1) -> NDArray[np.float64]:
+    """What ``fastdrop.softmax_dropout`` gives in training, but for rounding, with a generator of this key and call."""
+    return dropout(softmax(x, axis), p, key, call)
+
+
+def softmax_dropout_backward(
+    dy: NDArray[Any], x: NDArray[Any], p: float, key: int, call: int, axis: int = -1
+) -> NDArray[np.float64]:
+    """Its gradient: the mask applied to dy, then softmax's own Jacobian, in float64."""
+    probabilities, g = softmax(x, axis), dropout(dy.astype(np.float64), p, key, call)
+    with np.errstate(all="ignore"):
+        dx: NDArray[np.float64] = probabilities * (g - (probabilities * g).sum(axis=axis, keepdims=True))
+    return dx
