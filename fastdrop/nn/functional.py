@@ -32,6 +32,7 @@ from fastdrop.nn.gelu import gelu
 from fastdrop.nn.layer_norm import layer_norm
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
 from fastdrop.nn.normalization import batch_norm
+from fastdrop.nn.softmax import softmax_dropout
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.nn.words import embedding_dropout, word_dropout
 from fastdrop.nn.zoneout import zoneout
@@ -42,8 +43,8 @@ __all__ = [
     "dropout2d", "dropout3d", "dropout_add", "elu", "embedding", "embedding_dropout", "feature_alpha_dropout",
     "flatten", "gaussian_dropout", "gaussian_noise", "gelu", "huber_loss", "kl_div", "l1_loss", "layer_norm",
     "leaky_relu", "linear", "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu",
-    "scaled_dot_product_attention", "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "tanh", "word_dropout",
-    "zoneout",
+    "scaled_dot_product_attention", "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softmax_dropout",
+    "tanh", "word_dropout", "zoneout",
 ]  # fmt: skip
 
 
