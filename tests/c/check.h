@@ -52,6 +52,17 @@ static inline void random_values(fd_dtype dtype, char *x, size_t n) {
     }
 }
 
+/* What a kernel should make of one element. */
+static inline void scale_one(fd_dtype dtype, const char *x, char *y, int kept, double scale) {
+    const uint64_t all = kept ? 1 : 0;
+    switch (dtype) {
+    case FD_F32: scalar_f32(&all, 0, 0, 1, x, y, (float)scale); break;
+    case FD_F64: scalar_f64(&all, 0, 0, 1, x, y, scale); break;
+    case FD_F16: scalar_f16(&all, 0, 0, 1, x, y, (float)scale); break;
+    case FD_BF16: scalar_bf16(&all, 0, 0, 1, x, y, (float)scale); break;
+    }
+}
+
 /* A room of `size` bytes whose end is the end of the readable world: one byte further is a segmentation fault. */
 static inline char *guarded_end(size_t size) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (size + page - 1) / page * page;
@@ -63,7 +74,14 @@ static inline char *guarded_end(size_t size) {
     return p + room;
 }
 
-/* test_noise.c: everything about normals, on the instruction set in use. */
+/* The law, element by element (test_kernels.c). */
+int keep(const fd_law *law, uint64_t e);
+
+/* What the other files test, on the instruction set in use. */
+void test_drop_blocks(void);
+void test_fused(void);
+void test_many(void);
 void test_noise(void);
+void test_softmax(void);
 
 #endif

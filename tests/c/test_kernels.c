@@ -12,7 +12,7 @@ const char *isa;
 uint64_t random_state = 88172645463325252u;
 
 /* The law, element by element: the sum of all 32 planes, compared with q. */
-static int keep(const fd_law *law, uint64_t e) {
+int keep(const fd_law *law, uint64_t e) {
     const uint64_t b = e / FD_BLOCK_BITS;
     const uint32_t lane = (uint32_t)(e % FD_BLOCK_BITS), key[2] = {(uint32_t)law->key, (uint32_t)(law->key >> 32)};
     uint64_t u = 0;
@@ -87,17 +87,6 @@ static void test_blocks(void) {
             }
 }
 
-/* What a kernel should make of one element. */
-static void scale_one(fd_dtype dtype, const char *x, char *y, int kept, double scale) {
-    const uint64_t all = kept ? 1 : 0;
-    switch (dtype) {
-    case FD_F32: scalar_f32(&all, 0, 0, 1, x, y, (float)scale); break;
-    case FD_F64: scalar_f64(&all, 0, 0, 1, x, y, scale); break;
-    case FD_F16: scalar_f16(&all, 0, 0, 1, x, y, (float)scale); break;
-    case FD_BF16: scalar_bf16(&all, 0, 0, 1, x, y, (float)scale); break;
-    }
-}
-
 static void test_runs(void) {
     enum { MOST = 700 };
     static uint64_t bits[FD_BITS_BUFFER(MOST + 64) + 1];
@@ -163,47 +152,6 @@ static void test_chunks(void) {
         CHECK(memcmp(y, want, (size_t)(n * item)) == 0, "trial %d n=%lld values", trial, (long long)n);
         for (int i = 1; i <= 64; i++)
             CHECK(y[-i] == (char)0xCD && y[n * item + i - 1] == (char)0xCD, "trial %d overrun", trial);
-    }
-}
-
-/* Fused operations over random shapes, seconds that stand still and outputs beyond the caches: every element as a call of
- * its own on the portable kernels gives it. */
-static void test_fused(void) {
-    enum { MOST = 3000, ACTIVATIONS = FD_SILU + 1 };
-    static char x[MOST * 8], z[MOST * 8], room[MOST * 8 + 192];
-    const char *own = fd_isa();
-    for (int trial = 0; trial < 400; trial++) {
-        const fd_dtype d = (fd_dtype)random_below(FD_NDTYPES);
-        const int64_t item = items[d], rows = 1 + random_below(trial % 3 ? 4 : 60), cols = random_below(MOST) / rows;
-        const int64_t shape[2] = {rows, cols}, steps[2] = {cols * item, item}, bias[2] = {0, item},
-                      still[2] = {item, 0};
-        const int64_t m[3][2] = {{cols, 1}, {0, 1}, {1, 0}}, unit[1] = {1};
-        const int64_t *zs = trial % 4 == 0 ? bias : trial % 4 == 1 ? still : steps;
-        fd_op op = {.code = (fd_opcode)(trial % FD_NOPS), .scale = 1.0 / 0.7, .shift = 0.25, .dropped = -1.5};
-        op.activation = (fd_activation)random_below(ACTIVATIONS);
-        const int no_z = op.code == FD_AFFINE || (op.code == FD_ACT && trial % 2);
-        const fd_view mask = {
-            {7, (uint64_t)trial, fd_threshold(0.3)}, (uint64_t)random_below(300), 2, shape, m[trial % 7 % 3]};
-        char *y = room + 64 + random_below(64 / item) * item, one[8];
-        random_values(d, x, (size_t)(rows * cols)), random_values(d, z, (size_t)(rows * cols));
-        memset(room, 0xCD, sizeof room);
-        if (trial % 5 == 0) memcpy(y, x, (size_t)(rows * cols * item)); /* in place */
-        fd_set_stream_bytes(trial % 2 ? 1 : 0);
-        fd_mask_fused(&mask, d, &op, trial % 5 ? x : y, steps, no_z ? NULL : z, no_z ? NULL : zs, y, steps);
-        fd_set_stream_bytes(0);
-        fd_set_isa("portable");
-        for (int64_t i = 0; i < rows * cols; i += trial % 10 ? 7 : 1) {
-            const int64_t r = i / cols, c = i % cols;
-            const fd_view single = {mask.law, mask.start + (uint64_t)(r * mask.strides[0] + c * mask.strides[1]), 1,
-                                    unit, unit};
-            fd_mask_fused(&single, d, &op, x + i * item, &item, no_z ? NULL : z + r * zs[0] + c * zs[1],
-                          no_z ? NULL : &item, one, &item);
-            CHECK(memcmp(one, y + i * item, (size_t)item) == 0, "trial %d op %d act %d dtype %d element %d", trial,
-                  (int)op.code, (int)op.activation, (int)d, (int)i);
-        }
-        fd_set_isa(own);
-        for (int64_t i = 1; i <= 64; i++)
-            CHECK(y[-i] == (char)0xCD && y[rows * cols * item + i - 1] == (char)0xCD, "trial %d overrun", trial);
     }
 }
 
@@ -287,191 +235,98 @@ static void test_guard_pages(void) {
         }
 }
 
-/* Several masks at once against one at a time: inputs of less than a piece and of several, flat, as rows, turned, and
- * under masks that stand still; outputs of any distance, which end at a guard page; plain and streaming stores. */
-static void test_many(void) {
-    enum { MOST = 300000, COUNT = 3 };
-    static char *x_end, *y_end, want[MOST * 8];
-    if (x_end == NULL) x_end = guarded_end(MOST * 8), y_end = guarded_end(MOST * 8 * COUNT + 512);
-    for (int trial = 0; trial < 48; trial++) {
-        const fd_dtype d = (fd_dtype)(trial % FD_NDTYPES);
-        const int64_t item = items[d], count = random_below(COUNT + 1);
-        const int64_t n1 = 1 + random_below(trial % 3 ? 700 : 3), n0 = random_below((trial % 5 ? 3000 : MOST) / n1);
-        const int64_t shape[2] = {n0, n1}, rows[2] = {n1 * item, item}, turned[2] = {item, n0 * item};
-        const int64_t m[4][2] = {{n1, 1}, {1, 0}, {0, 1}, {1, n0}};
-        const int64_t gap = random_below(3) * (trial % 2 ? 1 : 64 / item) * item, y_step = n0 * n1 * item + gap;
-        const int64_t *xs = trial % 7 ? rows : turned, *ys = trial % 11 ? rows : turned;
-        fd_law laws[COUNT];
-        for (int t = 0; t < COUNT; t++) laws[t] = (fd_law){random_u64(), random_u64(), fd_threshold(0.3)};
-        fd_view mask = {laws[0], (uint64_t)random_below(300), 2, shape, m[trial / 4 % 4]};
-        char *x = x_end - n0 * n1 * item, *y = y_end - (count ? (count - 1) * y_step + n0 * n1 * item : 0);
-        random_values(d, x, (size_t)(n0 * n1));
-        memset(y - 64, 0xCD, (size_t)(y_end - y) + 64);
-        fd_set_stream_bytes(trial / 24 ? 1 : 0);
-        fd_masks_apply(&mask, count, laws, d, 1.25, x, xs, y, ys, y_step);
-        fd_set_stream_bytes(0);
-        for (int i = 1; i <= 64; i++) CHECK(y[-i] == (char)0xCD, "trial %d overrun", trial);
-        for (int64_t t = 0; t < count; t++, y += y_step) {
-            mask.law = laws[t];
-            fd_mask_apply(&mask, d, 1.25, x, xs, want, ys);
-            CHECK(memcmp(y, want, (size_t)(n0 * n1 * item)) == 0, "trial %d output %d", trial, (int)t);
-            for (int64_t i = 0; i < gap && t + 1 < count; i++)
-                CHECK(y[n0 * n1 * item + i] == (char)0xCD, "trial %d overrun between", trial);
+/* Random shapes, permutations, steps and broadcasts, against a loop over the elements. */
+static void test_views(void) {
+    static const int64_t dims[] = {1, 2, 3, 7, 64, 130, 600};
+    for (int trial = 0; trial < 150; trial++) {
+        const fd_dtype d = (fd_dtype)random_below(FD_NDTYPES);
+        const int64_t item = items[d];
+        int64_t shape[4], m[4], xs[4], ys[4], n = 1, m_step = 1, x_room = item, y_room = item;
+        int nd = (int)random_below(4) + 1, order[4] = {0, 1, 2, 3};
+        for (int i = 0; i < nd; i++) {
+            do shape[i] = dims[random_below(7)];
+            while (n * shape[i] > 60000);
+            n *= shape[i];
         }
-        /* Blocks over random axes of arrays that end at a guard page, with gaps and without, against a loop over seeds; now and
- * then of seeds that lie as elements do, of many maps to a chunk and of many chunks to a map. */
-        static void test_drop_blocks(void) {
-            enum { MOST = 50000 };
-            static const int64_t dims[] = {1, 2, 3, 7, 64, 130, 600};
-            static char *x_end, *y_end, want[MOST * 8];
-            static unsigned char places[MOST], kept[MOST];
-            if (x_end == NULL) x_end = guarded_end(MOST * 16), y_end = guarded_end(MOST * 16);
-            for (int trial = 0; trial < 200; trial++) {
-                const fd_dtype d = (fd_dtype)random_below(FD_NDTYPES);
-                const int64_t item = items[d], gap = trial % 7 ? 1 : 2;
-                int64_t shape[4], room[4], m[4], steps[4], n = 1, seeds = 1, m_step = 1;
-                const int nd = (int)random_below(5), as_elements = trial % 3 != 0;
-                for (int i = 0; i < nd; i++) {
-                    do shape[i] = dims[random_below(7)];
-                    while (n * shape[i] > MOST);
-                    n *= shape[i];
-                    room[i] = shape[i] - random_below(shape[i] < 40 ? shape[i] : trial % 5 ? 9 : 40);
-                    seeds *= room[i];
-                }
-                for (int64_t i = nd - 1, step = gap * item; i >= 0; step *= shape[i--]) {
-                    m[i] = m_step, steps[i] = step;
-                    m_step *= as_elements ? shape[i] : room[i];
-                }
-                if (nd > 0 && trial % 5 == 4)
-                    m[0] = trial % 2 ? 3 * m_step : 0; /* some of the channels, or all alike */
-                const double p = 2.0 / (double)(n / seeds + 2);
-                const fd_view mask = {
-                    {random_u64(), random_u64(), fd_threshold(p)}, (uint64_t)random_below(300), nd, room, m};
-                fd_mask_bools(&mask, places);
-                memset(kept, 1, (size_t)n);
-                for (int64_t i = 0; i < seeds; i++) {
-                    int64_t rest = i, first[4], step = 1, at = 0, over = 1;
-                    for (int a = nd - 1; a >= 0; step *= shape[a--]) {
-                        first[a] = rest % room[a], rest /= room[a];
-                        at += first[a] * step, over *= shape[a] - room[a] + 1;
-                    }
-                    for (int64_t k = 0; !places[i] && k < over; k++) {
-                        int64_t inside = k, to = at;
-                        step = 1;
-                        for (int a = nd - 1; a >= 0; step *= shape[a--]) {
-                            to += inside % (shape[a] - room[a] + 1) * step, inside /= shape[a] - room[a] + 1;
-                        }
-                        kept[to] = 0;
-                    }
-                }
-                char *x = x_end - n * gap * item + (gap - 1) * item, *y = y_end - n * gap * item + (gap - 1) * item;
-                random_values(d, x, (size_t)((x_end - x) / item));
-                for (int64_t i = 0; i < n; i++) scale_one(d, x + i * gap * item, want + i * item, kept[i], 1.25);
-                if (trial % 4 == 0) memcpy(y, x, (size_t)(x_end - x)); /* in place */
-                fd_set_stream_bytes(trial % 2);
-                const int failed = fd_block_apply(&mask, shape, d, 1.25, trial % 4 ? x : y, steps, y, steps);
-                fd_set_stream_bytes(0);
-                CHECK(failed == 0, "trial %d failed", trial);
-                for (int64_t i = 0; i < n; i++)
-                    CHECK(memcmp(y + i * gap * item, want + i * item, (size_t)item) == 0, "trial %d element %d", trial,
-                          (int)i);
-                memset(y_end - n, 0xCD, (size_t)n);
-                CHECK(fd_block_bools(&mask, shape, y_end - n) == 0, "trial %d bools failed", trial);
-                CHECK(memcmp(y_end - n, kept, (size_t)n) == 0, "trial %d bools", trial);
+        uint64_t start = (uint64_t)random_below(300);
+        int64_t x_at = 0, y_at = 0;
+        for (int axes = 0; axes < 3; axes++) { /* an order and steps of its own for the mask, x and y */
+            for (int i = nd - 1; i > 0; i--) {
+                const int k = (int)random_below(i + 1), swap = order[i];
+                order[i] = order[k], order[k] = swap;
+            }
+            for (int i = nd - 1; i >= 0; i--) {
+                const int a = order[i];
+                const int64_t gap = random_below(4) ? 1 : 2, sign = random_below(5) ? 1 : -1;
+                int64_t *room = axes == 0 ? &m_step : axes == 1 ? &x_room : &y_room;
+                int64_t *stride = axes == 0 ? m : axes == 1 ? xs : ys;
+                const int still = axes == 0 && random_below(4) == 0;
+                stride[a] = still ? 0 : *room * gap * sign;
+                const int64_t back = sign < 0 && !still ? (shape[a] - 1) * *room * gap : 0;
+                if (axes == 0)
+                    start += (uint64_t)back;
+                else
+                    *(axes == 1 ? &x_at : &y_at) += back;
+                if (!still) *room *= gap * shape[a];
             }
         }
+        char *x = malloc((size_t)x_room), *y = malloc((size_t)y_room), *want = malloc((size_t)y_room);
+        unsigned char *bools = malloc((size_t)n), *packed = malloc((size_t)(n + 7) / 8);
+        random_values(d, x, (size_t)(x_room / item));
+        memset(y, 0xCD, (size_t)y_room), memset(want, 0xCD, (size_t)y_room);
+        const fd_view mask = {{random_u64(), random_u64(), fd_threshold(0.3)}, start, nd, shape, m};
+        fd_mask_bools(&mask, bools);
+        fd_mask_pack(&mask, packed);
+        fd_mask_apply(&mask, d, 1.25, x + x_at, xs, y + y_at, ys);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t rest = i, bit = (int64_t)start, xo = x_at, yo = y_at;
+            for (int a = nd - 1; a >= 0; a--) {
+                const int64_t k = rest % shape[a];
+                rest /= shape[a], bit += k * m[a], xo += k * xs[a], yo += k * ys[a];
+            }
+            const int kept = trial % 10 == 0 ? keep(&mask.law, (uint64_t)bit) : bools[i];
+            CHECK(bools[i] == kept, "trial %d bool %lld", trial, (long long)i);
+            CHECK(bit_of(packed, (uint64_t)i) == kept, "trial %d packed %lld", trial, (long long)i);
+            scale_one(d, x + xo, want + yo, kept, 1.25);
+        }
+        CHECK(memcmp(y, want, (size_t)y_room) == 0, "trial %d values", trial);
+        free(x), free(y), free(want), free(bools), free(packed);
+    }
+}
 
-        /* Random shapes, permutations, steps and broadcasts, against a loop over the elements. */
-        static void test_views(void) {
-            static const int64_t dims[] = {1, 2, 3, 7, 64, 130, 600};
-            for (int trial = 0; trial < 150; trial++) {
-                const fd_dtype d = (fd_dtype)random_below(FD_NDTYPES);
-                const int64_t item = items[d];
-                int64_t shape[4], m[4], xs[4], ys[4], n = 1, m_step = 1, x_room = item, y_room = item;
-                int nd = (int)random_below(4) + 1, order[4] = {0, 1, 2, 3};
-                for (int i = 0; i < nd; i++) {
-                    do shape[i] = dims[random_below(7)];
-                    while (n * shape[i] > 60000);
-                    n *= shape[i];
-                }
-                uint64_t start = (uint64_t)random_below(300);
-                int64_t x_at = 0, y_at = 0;
-                for (int axes = 0; axes < 3; axes++) { /* an order and steps of its own for the mask, x and y */
-                    for (int i = nd - 1; i > 0; i--) {
-                        const int k = (int)random_below(i + 1), swap = order[i];
-                        order[i] = order[k], order[k] = swap;
-                    }
-                    for (int i = nd - 1; i >= 0; i--) {
-                        const int a = order[i];
-                        const int64_t gap = random_below(4) ? 1 : 2, sign = random_below(5) ? 1 : -1;
-                        int64_t *room = axes == 0 ? &m_step : axes == 1 ? &x_room : &y_room;
-                        int64_t *stride = axes == 0 ? m : axes == 1 ? xs : ys;
-                        const int still = axes == 0 && random_below(4) == 0;
-                        stride[a] = still ? 0 : *room * gap * sign;
-                        const int64_t back = sign < 0 && !still ? (shape[a] - 1) * *room * gap : 0;
-                        if (axes == 0)
-                            start += (uint64_t)back;
-                        else
-                            *(axes == 1 ? &x_at : &y_at) += back;
-                        if (!still) *room *= gap * shape[a];
-                    }
-                }
-                char *x = malloc((size_t)x_room), *y = malloc((size_t)y_room), *want = malloc((size_t)y_room);
-                unsigned char *bools = malloc((size_t)n), *packed = malloc((size_t)(n + 7) / 8);
-                random_values(d, x, (size_t)(x_room / item));
-                memset(y, 0xCD, (size_t)y_room), memset(want, 0xCD, (size_t)y_room);
-                const fd_view mask = {{random_u64(), random_u64(), fd_threshold(0.3)}, start, nd, shape, m};
-                fd_mask_bools(&mask, bools);
-                fd_mask_pack(&mask, packed);
-                fd_mask_apply(&mask, d, 1.25, x + x_at, xs, y + y_at, ys);
-                for (int64_t i = 0; i < n; i++) {
-                    int64_t rest = i, bit = (int64_t)start, xo = x_at, yo = y_at;
-                    for (int a = nd - 1; a >= 0; a--) {
-                        const int64_t k = rest % shape[a];
-                        rest /= shape[a], bit += k * m[a], xo += k * xs[a], yo += k * ys[a];
-                    }
-                    const int kept = trial % 10 == 0 ? keep(&mask.law, (uint64_t)bit) : bools[i];
-                    CHECK(bools[i] == kept, "trial %d bool %lld", trial, (long long)i);
-                    CHECK(bit_of(packed, (uint64_t)i) == kept, "trial %d packed %lld", trial, (long long)i);
-                    scale_one(d, x + xo, want + yo, kept, 1.25);
-                }
-                CHECK(memcmp(y, want, (size_t)y_room) == 0, "trial %d values", trial);
-                free(x), free(y), free(want), free(bools), free(packed);
-            }
+int main(void) {
+    int usable;
+    isa = "portable";
+    test_philox();
+    for (int k = 0; (isa = fd_isa_name(k, &usable)) != NULL; k++) {
+        if (!usable) {
+            printf("skipped %s: not on this machine\n", isa);
+            continue;
         }
-
-        int main(void) {
-            int usable;
-            isa = "portable";
-            test_philox();
-            for (int k = 0; (isa = fd_isa_name(k, &usable)) != NULL; k++) {
-                if (!usable) {
-                    printf("skipped %s: not on this machine\n", isa);
-                    continue;
-                }
-                fd_set_isa(isa);
-                CHECK(strcmp(fd_isa(), isa) == 0, "forced %s, but %s runs", isa, fd_isa());
-                for (int threads = 1; threads <= 3; threads += 2) {
-                    fd_set_num_threads(threads);
-                    random_state = 88172645463325252u;
-                    test_bits();
-                    test_blocks();
-                    test_chunks();
-                    test_fused();
-                    test_nan_scale();
-                    test_rounding_mode();
-                    test_runs();
-                    test_views();
-                    test_guard_pages();
-                    test_many();
-                    test_drop_blocks();
-                    test_huge_strides();
-                    test_noise();
-                }
-                printf("ran %s\n", isa);
-            }
-            isa = "any";
-            CHECK(fd_set_isa("sse9") == -1, "an unknown name is refused");
-            printf(failures ? "%d checks failed\n" : "all checks passed\n", failures);
-            return failures != 0;
+        fd_set_isa(isa);
+        CHECK(strcmp(fd_isa(), isa) == 0, "forced %s, but %s runs", isa, fd_isa());
+        for (int threads = 1; threads <= 3; threads += 2) {
+            fd_set_num_threads(threads);
+            random_state = 88172645463325252u;
+            test_bits();
+            test_blocks();
+            test_chunks();
+            test_fused();
+            test_nan_scale();
+            test_rounding_mode();
+            test_runs();
+            test_views();
+            test_guard_pages();
+            test_many();
+            test_drop_blocks();
+            test_huge_strides();
+            test_noise();
+            test_softmax();
         }
+        printf("ran %s\n", isa);
+    }
+    isa = "any";
+    CHECK(fd_set_isa("sse9") == -1, "an unknown name is refused");
+    printf(failures ? "%d checks failed\n" : "all checks passed\n", failures);
+    return failures != 0;
+}
