@@ -1,8 +1,7 @@
 """Scaled dot-product attention with dropout on its weights, as one recorded operation.
 
 Backward keeps the probabilities before dropout. The mask is a value, so the dropped weights are made from it again.
-`softmax_dropout` and `softmax_dropout_backward` are all that happens between the matrix products, on plain arrays: the
-two places where a compiled kernel would go.
+Between the matrix products there are only softmax and dropout, and their gradient: `fastdrop.softmax`'s kernels.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ import numpy as np
 
 import fastdrop
 from fastdrop._checks import check_p, check_real
+from fastdrop.functional import KEEP_ALL
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.softmax import SoftmaxRows, softmax_dropout, softmax_dropout_backward
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,31 +27,21 @@ if TYPE_CHECKING:
 __all__ = ["attention_weights", "causal_bias", "multi_head_attention", "scaled_dot_product_attention"]
 
 
-def softmax_dropout(scores: Array, mask: Mask | None, keep: bool) -> tuple[Array, Array]:
+def _softmax_dropout(scores: Array, mask: Mask | None, keep: bool) -> tuple[Array, Array]:
     """Return the softmax along the last axis, and the same with `mask` applied; `scores` is overwritten.
 
     A row of minus infinities gives zeros: it has nothing to attend to. Without `keep` the softmax itself may be lost.
     """
-    zero, one = scores.dtype.type(0), scores.dtype.type(1)
-    top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
-    top[top == -np.inf] = zero
-    scores -= top
-    np.exp(scores, out=scores)
-    total = scores.sum(axis=-1, keepdims=True)
-    total[total == 0] = one
-    scores *= one / total
-    if mask is None:
-        return scores, scores
-    return scores, mask.apply(scores, None if keep else scores)
+    if mask is not None and not keep:
+        return scores, softmax_dropout(scores, mask.p, mask=mask, out=scores)
+    softmax_dropout(scores, 0.0, out=scores)
+    return scores, scores if mask is None else mask.apply(scores)
 
 
-def softmax_dropout_backward(dweights: Array, probabilities: Array, mask: Mask | None) -> Array:
+def _softmax_dropout_backward(dweights: Array, probabilities: Array, mask: Mask | None) -> Array:
     """Return the gradient of the scores, given that of the weights, which is overwritten."""
-    if mask is not None:
-        mask.apply(dweights, dweights)
-    dweights -= np.einsum("...i,...i->...", dweights, probabilities)[..., None]
-    dweights *= probabilities
-    return dweights
+    used = KEEP_ALL.broadcast_to(probabilities.shape) if mask is None else mask
+    return softmax_dropout_backward(dweights, SoftmaxRows(probabilities, None, used, probabilities.ndim - 1), dweights)
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,7 @@ class _Plan:
         scores = np.matmul(q * q.dtype.type(self.scale), k.swapaxes(-1, -2))
         if self.bias is not None:
             scores += self.bias
-        probabilities, weights = softmax_dropout(scores, self.mask, keep)
+        probabilities, weights = _softmax_dropout(scores, self.mask, keep)
         np.matmul(weights, v, out=out)
         return probabilities if keep else None
 
@@ -80,7 +71,7 @@ class _Plan:
         np.matmul(weights.swapaxes(-1, -2), dy, out=dv)
         # The dropped weights are not needed any more: their memory takes the next array of that size.
         dweights = np.matmul(dy, v.swapaxes(-1, -2), out=None if self.mask is None else weights)
-        dscores = softmax_dropout_backward(dweights, probabilities, self.mask)
+        dscores = _softmax_dropout_backward(dweights, probabilities, self.mask)
         np.matmul(dscores, k, out=dq)
         np.matmul(dscores.swapaxes(-1, -2), q, out=dk)
         for d in (dq, dk):
@@ -230,10 +221,10 @@ def attention_weights(
     if bias is not None:
         scores += bias.array
     mask = _mask(scores.shape, p, training, generator)
-    probabilities, weights = softmax_dropout(scores, mask, True)
+    probabilities, weights = _softmax_dropout(scores, mask, True)
 
     def function(dy: Array) -> tuple[Array, ...]:
-        dscores = softmax_dropout_backward(dy.astype(dtype), probabilities, mask)
+        dscores = _softmax_dropout_backward(dy.astype(dtype), probabilities, mask)
         gradients = [np.empty_like(a) for a in arrays]
         dq, dk = (_heads(g, heads) for g in gradients)
         np.matmul(dscores, k * scale, out=dq)
