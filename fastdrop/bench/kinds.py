@@ -91,6 +91,19 @@ def bernoulli(like: Any, shape: Shape, keep: float) -> Any:
     return like.new_empty(shape).bernoulli_(keep)
 
 
+def normal(deviation: Callable[..., Array]) -> Callable[..., None]:
+    """Check mean and variance of what `deviation` makes of x, y and p: it has to be standard normal."""
+
+    def check(x: Array, z: Array, y: Array, p: float) -> None:
+        d = deviation(x.astype(np.float64), y.astype(np.float64), p).ravel()
+        rounding = {2: 2e-2, 4: 1e-6, 8: 0.0}[x.dtype.itemsize]
+        for what, found, error in (("mean", d.mean(), 1.0), ("variance", np.square(d).mean() - 1, math.sqrt(2))):
+            if abs(found) > DEVIATIONS * error / math.sqrt(d.size) + rounding:
+                raise WrongAnswer(f"the {what} of {d.size} normals is {found:.6f} off")
+
+    return check
+
+
 class Kind(NamedTuple):
     """One kind of dropout.
 
@@ -181,6 +194,62 @@ def _torch_gelu(torch: Any, x: Any, z: Any, p: float) -> Any:
     return torch.nn.functional.dropout(torch.nn.functional.gelu(x + z[0], approximate="tanh"), p)
 
 
+def _spread(p: float) -> float:
+    return math.sqrt(p / (1 - p))
+
+
+def _softmax(x: Array) -> Array:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    y: Array = e / e.sum(axis=-1, keepdims=True)
+    return y
+
+
+#: Of DropBlock, along both axes.
+BLOCK = 7
+
+
+def _gamma(shape: Shape, p: float) -> float:
+    return fd.block.seed_probability(shape[2:], (min(BLOCK, shape[2]), min(BLOCK, shape[3])), p)
+
+
+def _blocks(shape: Shape) -> Shape:
+    """Cells of a block drop together: half as many decisions as blocks that fit, which is on the safe side."""
+    return (max(1, math.prod(shape) // (2 * BLOCK**2)),)
+
+
+def _naive_block(x: Array, z: Array, p: float, rng: np.random.Generator) -> Array:
+    n, c, h, w = x.shape
+    rows, columns = min(BLOCK, h), min(BLOCK, w)
+    seeds = rng.random((n, c, h - rows + 1, w - columns + 1)) < _gamma(x.shape, p)
+    dropped = np.zeros(x.shape, np.bool_)
+    for i in range(rows):
+        for k in range(columns):
+            dropped[:, :, i : i + seeds.shape[2], k : k + seeds.shape[3]] |= seeds
+    y: Array = np.where(dropped, x.dtype.type(0), x * x.dtype.type(1 / (1 - p)))
+    return y
+
+
+def _torch_block(torch: Any, x: Any, z: Any, p: float) -> Any:
+    n, c, h, w = x.shape
+    rows, columns = min(BLOCK, h), min(BLOCK, w)
+    seeds = bernoulli(x, (n, c, h - rows + 1, w - columns + 1), _gamma(tuple(x.shape), p))
+    padded = torch.nn.functional.pad(seeds, [columns - 1] * 2 + [rows - 1] * 2)
+    return x * (1 - torch.nn.functional.max_pool2d(padded, (rows, columns), 1)).div_(1 - p)
+
+
+def _stack(n: int) -> Shape:
+    """Eight masks of one input."""
+    return (8, n // 8)
+
+
+def _ours_masks(x: Array, z: Array, y: Array, p: float, rng: fd.Generator) -> None:
+    fd.apply_masks([rng.mask(x.shape[1], p) for _ in range(len(x))], x[0], y)
+
+
+def _torch_masks(torch: Any, x: Any, z: Any, p: float) -> Any:
+    return torch.stack([torch.nn.functional.dropout(x[0], p) for _ in range(len(x))])
+
+
 #: Every kind by the name of its family.
 KINDS = {
     "path": Kind(
@@ -236,5 +305,36 @@ KINDS = {
         lambda x, z, p, rng: x * (rng.random(x.shape) >= p) / (1 - p) + z,
         lambda torch, x, z, p: torch.nn.functional.dropout(x, p) + z,
         either(lambda x, z, p: x / (1 - p) + z, lambda x, z, p: z, each), 2,
+    ),
+    "softmax-dropout": Kind(
+        "softmax and dropout", "`y = dropout(softmax(x))` along rows, as attention has it, in one pass", square,
+        lambda x, z, y, p, rng: fd.softmax_dropout(x, p, rng=rng, out=y),
+        lambda x, z, p, rng: _softmax(x) * (rng.random(x.shape) >= p) / (1 - p),
+        lambda torch, x, z, p: torch.nn.functional.dropout(torch.softmax(x, -1), p),
+        either(lambda x, z, p: _softmax(x) / (1 - p), zero, each),
+    ),
+    "gaussian-dropout": Kind(
+        "Gaussian dropout", "`y = gaussian_dropout(x)`", square,
+        lambda x, z, y, p, rng: fd.gaussian_dropout(x, p, rng=rng, out=y),
+        lambda x, z, p, rng: x * (1 + _spread(p) * rng.standard_normal(x.shape)),
+        lambda torch, x, z, p: x * torch.empty_like(x).normal_(1, _spread(p)),
+        normal(lambda x, y, p: (y / x - 1) / _spread(p)),
+    ),
+    "gaussian-noise": Kind(
+        "Gaussian noise", "`y = gaussian_noise(x, std=p)`", square,
+        lambda x, z, y, p, rng: fd.gaussian_noise(x, p, rng=rng, out=y),
+        lambda x, z, p, rng: x + p * rng.standard_normal(x.shape),
+        lambda torch, x, z, p: x + torch.empty_like(x).normal_(0, p),
+        normal(lambda x, y, p: (y - x) / p),
+    ),
+    "drop-block": Kind(
+        "DropBlock", f"`y = drop_block2d(x)` of (N, C, H, W), blocks of {BLOCK} x {BLOCK}", images,
+        lambda x, z, y, p, rng: fd.drop_block2d(x, p, BLOCK, rng=rng, out=y),
+        _naive_block, _torch_block, either(scaled, zero, _blocks),
+    ),
+    "masks": Kind(
+        "many masks", "`y = apply_masks(masks, x)`: eight masks of one x, as Monte-Carlo dropout has them", _stack,
+        _ours_masks, lambda x, z, p, rng: x[0] * (rng.random(x.shape) >= p) / (1 - p), _torch_masks,
+        either(lambda x, z, p: x[0] / (1 - p), zero, each),
     ),
 }  # fmt: skip
