@@ -21,7 +21,7 @@ static void FD_NAME(affine)(const uint64_t *bits, size_t off, size_t n, const vo
         FD_ELEMENTWISE
         for (size_t k = 0; k < m; k++) {
             const FD_REAL v = in[k] * scale + shift;
-            out[k] = keep[k] ? v : dropped;
+            out[k] = FD_NAME(pick)(keep[k], v, dropped);
         }
     }
 }
@@ -36,7 +36,7 @@ static void FD_NAME(where)(const uint64_t *bits, size_t off, size_t n, const voi
         FD_ELEMENTWISE
         for (size_t k = 0; k < m; k++) {
             const FD_REAL a = in[k], b = other[k];
-            out[k] = keep[k] ? a : b;
+            out[k] = FD_NAME(pick)(keep[k], a, b);
         }
     }
 }
@@ -52,7 +52,7 @@ static void FD_NAME(add)(const uint64_t *bits, size_t off, size_t n, const void 
         FD_ELEMENTWISE
         for (size_t k = 0; k < m; k++) {
             const FD_REAL v = in[k] * scale;
-            out[k] = (keep[k] ? v : 0) + other[k];
+            out[k] = FD_NAME(pick)(keep[k], v, 0) + other[k];
         }
     }
 }
@@ -62,18 +62,18 @@ static void FD_NAME(add)(const uint64_t *bits, size_t off, size_t n, const void 
 typedef FD_REAL FD_NAME(function)(FD_REAL t);
 
 static inline FD_REAL FD_NAME(identity)(FD_REAL t) { return t; }
-static inline FD_REAL FD_NAME(relu)(FD_REAL t) { return t < 0 ? 0 : t; } /* a NaN stays */
+static inline FD_REAL FD_NAME(relu)(FD_REAL t) { return FD_NAME(if)(t < 0, 0, t); } /* a NaN stays */
 
-/* On the left a Phi(-a), on the right what it lacks to t: no cancellation, and 0 at minus infinity. */
+/* What a Phi(-a) lacks to max(t, 0), a = |t|: no cancellation, and 0 at minus infinity. */
 static inline FD_REAL FD_NAME(gelu)(FD_REAL t) {
     const FD_NAME(normal_tail) d = FD_NAME(tail_of)(t);
     const FD_REAL left = d.a * d.share * d.bell;
-    return t < 0 ? -left : t - left;
+    return FD_NAME(relu)(t) - left;
 }
 
 /* Where sigmoid(t) is 0 for what is smaller: there 0 * -Inf would be NaN. */
-static inline FD_REAL FD_NAME(from_low)(FD_REAL t) { return t < -FD_FAR ? -FD_FAR : t; }
-static inline FD_REAL FD_NAME(within)(FD_REAL t) { return t > FD_FAR ? FD_FAR : FD_NAME(from_low)(t); }
+static inline FD_REAL FD_NAME(from_low)(FD_REAL t) { return FD_NAME(if)(t < -FD_FAR, -FD_FAR, t); }
+static inline FD_REAL FD_NAME(within)(FD_REAL t) { return FD_NAME(if)(t > FD_FAR, FD_FAR, FD_NAME(from_low)(t)); }
 
 static inline FD_REAL FD_NAME(silu)(FD_REAL t) { return FD_NAME(from_low)(t) * FD_NAME(sigmoid)(t); }
 
@@ -84,12 +84,12 @@ static inline FD_REAL FD_NAME(gelu_tanh)(FD_REAL t) {
 }
 
 static inline FD_REAL FD_NAME(one)(FD_REAL t) { return (void)t, (FD_REAL)1; }
-static inline FD_REAL FD_NAME(relu_slope)(FD_REAL t) { return t > 0 ? 1 : 0; }
+static inline FD_REAL FD_NAME(relu_slope)(FD_REAL t) { return FD_NAME(if)(t > 0, 1, 0); }
 
 static inline FD_REAL FD_NAME(gelu_slope)(FD_REAL t) {
     const FD_NAME(normal_tail) d = FD_NAME(tail_of)(t);
     const FD_REAL left = d.share * d.bell - (FD_REAL)0.39894228040143268 * d.a * d.bell;
-    return t < 0 ? left : 1 - left;
+    return FD_NAME(if)(t < 0, 0, 1) + FD_NAME(if)(t < 0, left, -left);
 }
 
 static inline FD_REAL FD_NAME(gelu_tanh_slope)(FD_REAL t) {
@@ -117,13 +117,13 @@ static FD_INLINE void FD_NAME(act_with)(FD_NAME(function) * function, const uint
             FD_ELEMENTWISE
             for (size_t k = 0; k < m; k++) {
                 const FD_REAL v = function(in[k]) * scale;
-                out[k] = keep[k] ? v : 0;
+                out[k] = FD_NAME(pick)(keep[k], v, 0);
             }
         } else {
             FD_ELEMENTWISE
             for (size_t k = 0; k < m; k++) {
                 const FD_REAL v = function(in[k] + bias[i + k]) * scale;
-                out[k] = keep[k] ? v : 0;
+                out[k] = FD_NAME(pick)(keep[k], v, 0);
             }
         }
     }
@@ -151,7 +151,7 @@ static FD_INLINE void FD_NAME(grad_with)(FD_NAME(function) * slope, const uint64
         FD_ELEMENTWISE
         for (size_t k = 0; k < m; k++) {
             const FD_REAL v = in[k] * scale * slope(taken[k]);
-            out[k] = keep[k] ? v : 0;
+            out[k] = FD_NAME(pick)(keep[k], v, 0);
         }
     }
 }

@@ -13,6 +13,25 @@
 #pragma STDC FP_CONTRACT OFF /* gcc -std=c11 has it off, and warns about the pragma */
 #endif
 
+/* a where the condition holds (or `keep` is all ones), else b. Not by `?:`: gcc moves what only one side needs into a branch,
+ * and on what has no masked instructions a loop with a branch stays a loop. */
+static inline float pick_f32(uint32_t keep, float a, float b) {
+    return f32_of_bits((bits_of_f32(a) & keep) | (bits_of_f32(b) & ~keep));
+}
+
+static inline double pick_f64(uint64_t keep, double a, double b) {
+    uint64_t u, v;
+    memcpy(&u, &a, sizeof u), memcpy(&v, &b, sizeof v);
+    u = (u & keep) | (v & ~keep);
+    memcpy(&a, &u, sizeof a);
+    return a;
+}
+
+static inline float if_f32(int condition, float a, float b) { return pick_f32(0u - (uint32_t)condition, a, b); }
+static inline double if_f64(int condition, double a, double b) {
+    return pick_f64((uint64_t)0 - (uint64_t)condition, a, b);
+}
+
 /* exp(r) for |r| <= ln 2 / 2. */
 static inline float exp_near_0_f32(float r) {
     float p = 1.381482736e-03f;
@@ -26,9 +45,9 @@ static inline float exp_near_0_f32(float r) {
 /* exp(x), within 1.1e-7 relative where it is a normal number. With n = round(x / ln 2) and r = x - n ln 2, exp(x) is
  * 2^n exp(r); 2^n is multiplied on in two halves, so that the result may be subnormal or overflow to Inf. */
 static inline float exp_f32(float x) {
-    const float shifter = 12582912.0f; /* 1.5 * 2^23: a sum with it is rounded to an integer, in its lowest bits */
-    float t = x > 89.0f ? 89.0f : x;   /* a NaN is neither, and stays */
-    t = t < -104.0f ? -104.0f : t;
+    const float shifter = 12582912.0f;     /* 1.5 * 2^23: a sum with it is rounded to an integer, in its lowest bits */
+    float t = if_f32(x > 89.0f, 89.0f, x); /* a NaN is neither, and stays */
+    t = if_f32(t < -104.0f, -104.0f, t);
     const float sum = t * 1.44269504f + shifter;
     const int32_t n = (int32_t)(bits_of_f32(sum) - bits_of_f32(shifter));
     const float whole = sum - shifter;
@@ -60,7 +79,7 @@ typedef struct {
 
 static inline normal_tail_f32 tail_of_f32(float x) {
     float a = f32_of_bits(bits_of_f32(x) & 0x7FFFFFFFu);
-    a = a > 40.0f ? 40.0f : a;
+    a = if_f32(a > 40.0f, 40.0f, a);
     const float u = 1.0f / (a + 4.0f), w = (a - 4.0f) * u;
     float p = -1.229831570e-04f;
     p = p * w + 1.948018511e-04f;
