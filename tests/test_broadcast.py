@@ -13,28 +13,40 @@ from fastdrop import nn, reference
 from fastdrop.nn import Tensor
 from fastdrop.nn import functional as F
 
-# name, function, options, an input's shape, the noise shape that it stands for
+LAST = {"channels_last": True}
+# function on arrays, on tensors, and layer (if there are); options, an input's shape, the noise shape that it stands for
 KINDS = [
-    ("spatial", fd.spatial_dropout, {}, (6, 40, 5, 7), (6, 40, 1, 1)),
-    ("spatial-last", fd.spatial_dropout, {"channels_last": True}, (6, 5, 7, 40), (6, 1, 1, 40)),
-    ("spatial-3-axes", fd.spatial_dropout, {}, (6, 40, 5), (6, 40, 1)),
-    ("1d", fd.dropout1d, {}, (6, 40, 33), (6, 40, 1)),
-    ("1d-last", fd.dropout1d, {"channels_last": True}, (6, 33, 40), (6, 1, 40)),
-    ("1d-alone", fd.dropout1d, {}, (240, 9), (240, 1)),
-    ("1d-alone-last", fd.dropout1d, {"channels_last": True}, (9, 240), (1, 240)),
-    ("2d", fd.dropout2d, {}, (6, 40, 7, 7), (6, 40, 1, 1)),
-    ("2d-last", fd.dropout2d, {"channels_last": True}, (6, 7, 7, 40), (6, 1, 1, 40)),
-    ("3d", fd.dropout3d, {}, (6, 40, 2, 3, 4), (6, 40, 1, 1, 1)),
-    ("3d-last", fd.dropout3d, {"channels_last": True}, (6, 2, 3, 4, 40), (6, 1, 1, 1, 40)),
-    ("3d-alone", fd.dropout3d, {}, (240, 2, 3, 4), (240, 1, 1, 1)),
-    ("path", fd.drop_path, {}, (240, 5, 3), (240, 1, 1)),
-    ("path-batch", fd.drop_path, {"mode": "batch"}, (24, 5, 3), (1, 1, 1)),
-    ("locked", fd.locked_dropout, {}, (11, 6, 40), (1, 6, 40)),
-    ("locked-batch-first", fd.locked_dropout, {"batch_first": True}, (6, 11, 40), (6, 1, 40)),
-    ("locked-alone", fd.locked_dropout, {}, (11, 240), (1, 240)),
+    (fd.spatial_dropout, None, None, {}, (6, 40, 5, 7), (6, 40, 1, 1)),
+    (fd.spatial_dropout, None, None, LAST, (6, 5, 7, 40), (6, 1, 1, 40)),
+    (fd.spatial_dropout, None, None, {}, (6, 40, 5), (6, 40, 1)),
+    (fd.dropout1d, F.dropout1d, nn.Dropout1d, {}, (6, 40, 33), (6, 40, 1)),
+    (fd.dropout1d, F.dropout1d, nn.Dropout1d, LAST, (6, 33, 40), (6, 1, 40)),
+    (fd.dropout1d, F.dropout1d, nn.Dropout1d, {}, (240, 9), (240, 1)),
+    (fd.dropout1d, F.dropout1d, nn.Dropout1d, LAST, (9, 240), (1, 240)),
+    (fd.dropout2d, F.dropout2d, nn.Dropout2d, {}, (6, 40, 7, 7), (6, 40, 1, 1)),
+    (fd.dropout2d, F.dropout2d, nn.Dropout2d, LAST, (6, 7, 7, 40), (6, 1, 1, 40)),
+    (fd.dropout3d, F.dropout3d, nn.Dropout3d, {}, (6, 40, 2, 3, 4), (6, 40, 1, 1, 1)),
+    (fd.dropout3d, F.dropout3d, nn.Dropout3d, LAST, (6, 2, 3, 4, 40), (6, 1, 1, 1, 40)),
+    (fd.dropout3d, F.dropout3d, nn.Dropout3d, {}, (240, 2, 3, 4), (240, 1, 1, 1)),
+    (fd.drop_path, F.drop_path, nn.DropPath, {}, (240, 5, 3), (240, 1, 1)),
+    (fd.drop_path, F.drop_path, nn.DropPath, {"mode": "batch"}, (24, 5, 3), (1, 1, 1)),
+    (fd.locked_dropout, F.locked_dropout, nn.LockedDropout, {}, (11, 6, 40), (1, 6, 40)),
+    (fd.locked_dropout, F.locked_dropout, nn.LockedDropout, {"batch_first": True}, (6, 11, 40), (6, 1, 40)),
+    (fd.locked_dropout, F.locked_dropout, nn.LockedDropout, {}, (11, 240), (1, 240)),
 ]
-kinds = pytest.mark.parametrize(("function", "options", "shape", "noise_shape"), [k[1:] for k in KINDS],
-                                ids=[k[0] for k in KINDS])  # fmt: skip
+
+
+def table(*columns):
+    """Some columns of the table, as parameters of a test, for the kinds that have them all."""
+    names = ("function", "tensors", "layer", "options", "shape", "noise_shape")
+    rows = [[row[names.index(c)] for c in columns] for row in KINDS]
+    ids = [f"{row[0].__name__}-{len(row[4])}{'-'.join(['', *row[3]])}" for row in KINDS]
+    chosen = [pytest.param(*row, id=name) for row, name in zip(rows, ids) if None not in row]
+    return pytest.mark.parametrize(columns, chosen)
+
+
+kinds = table("function", "options", "shape", "noise_shape")
+layers = table("layer", "tensors", "function", "options", "shape")
 
 
 def same_bits(a, b):
@@ -137,45 +149,29 @@ def test_bad_input_takes_no_call(call, words):
 
 # ---- the layers ----
 
-# layer, the same as functions on tensors and on arrays, options, an input's shape
-LAYERS = [
-    (nn.Dropout1d, F.dropout1d, fd.dropout1d, {}, (3, 8, 5)),
-    (nn.Dropout1d, F.dropout1d, fd.dropout1d, {"channels_last": True}, (5, 8)),
-    (nn.Dropout2d, F.dropout2d, fd.dropout2d, {}, (3, 8, 4, 2)),
-    (nn.Dropout2d, F.dropout2d, fd.dropout2d, {"channels_last": True}, (3, 4, 2, 8)),
-    (nn.Dropout3d, F.dropout3d, fd.dropout3d, {}, (8, 2, 3, 2)),
-    (nn.DropPath, F.drop_path, fd.drop_path, {}, (8, 3, 2)),
-    (nn.DropPath, F.drop_path, fd.drop_path, {"mode": "batch"}, (8, 3)),
-    (nn.LockedDropout, F.locked_dropout, fd.locked_dropout, {}, (4, 3, 8)),
-    (nn.LockedDropout, F.locked_dropout, fd.locked_dropout, {"batch_first": True}, (3, 4, 8)),
-]
-layers = pytest.mark.parametrize(("layer", "function", "plain", "options", "shape"), LAYERS)
-
 
 @layers
 @pytest.mark.parametrize("p", [0.3, 0.5, 1.0])
-def test_values_and_gradients_are_the_mask_applied(layer, function, plain, options, shape, p):
+def test_values_and_gradients_are_the_mask_applied(layer, tensors, function, options, shape, p):
     for dtype in (np.float16, np.float32, np.float64):
         array, dy = np.random.default_rng(7).standard_normal((2, *shape)).astype(dtype)
         for take in (layer(p, generator=fd.Generator(5), **options), None):
             x = Tensor(array.copy(), requires_grad=True)
-            y = take(x) if take else function(x, p, generator=fd.Generator(5), **options)
+            y = take(x) if take else tensors(x, p, generator=fd.Generator(5), **options)
             y.backward(dy)
-            np.testing.assert_array_equal(y.array, plain(array, p, rng=fd.Generator(5), **options))
-            np.testing.assert_array_equal(x.grad.array, plain(dy, p, rng=fd.Generator(5), **options))
+            np.testing.assert_array_equal(y.array, function(array, p, rng=fd.Generator(5), **options))
+            np.testing.assert_array_equal(x.grad.array, function(dy, p, rng=fd.Generator(5), **options))
             assert y.dtype == x.grad.dtype == dtype
 
 
 @layers
-def test_gradients_against_finite_differences(check_gradients, layer, function, plain, options, shape):
-    check_gradients(
-        lambda x: function(x * x, 0.4, generator=fd.Generator(1), **options),
-        np.random.default_rng(7).standard_normal(shape),
-    )
+def test_gradients_against_finite_differences(check_gradients, layer, tensors, function, options, shape):
+    small = np.random.default_rng(7).standard_normal([min(n, 3) for n in shape])
+    check_gradients(lambda x: tensors(x * x, 0.4, generator=fd.Generator(1), **options), small)
 
 
 @layers
-def test_modes_and_in_place(layer, function, plain, options, shape):
+def test_modes_and_in_place(layer, tensors, function, options, shape):
     rng = fd.Generator(9)
     made = layer(0.5, generator=rng, **options)
     x = nn.ones(*shape)
@@ -188,7 +184,7 @@ def test_modes_and_in_place(layer, function, plain, options, shape):
 
 
 @layers
-def test_repr_pickle_and_copy(layer, function, plain, options, shape):
+def test_repr_pickle_and_copy(layer, tensors, function, options, shape):
     made = layer(0.25, generator=fd.Generator(2), **options)
     text = repr(made)
     assert text.startswith(f"{layer.__name__}(p=0.25, inplace=False, ")
@@ -199,7 +195,7 @@ def test_repr_pickle_and_copy(layer, function, plain, options, shape):
 
 
 @layers
-def test_bad_arguments(layer, function, plain, options, shape):
+def test_bad_arguments(layer, tensors, function, options, shape):
     for p, error in ((1.5, ValueError), (float("nan"), ValueError), ("half", TypeError), (True, TypeError)):
         with pytest.raises(error):
             layer(p, **options)
