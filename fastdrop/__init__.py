@@ -25,7 +25,7 @@ from ._core import Generator, Mask, Noise, apply_masks
 from ._version import __version__
 from .alpha import alpha_dropout, feature_alpha_dropout
 from .block import drop_block1d, drop_block2d, drop_block3d, drop_block_mask, drop_block_seeds
-from .broadcast import drop_path, dropout1d, dropout2d, dropout3d, locked_dropout, spatial_dropout
+from .broadcast import drop_path, dropout1d, dropout2d, dropout3d, locked_dropout, spatial_dropout, token_dropout
 from .functional import dropout
 from .fused import activation_dropout, dropout_add
 from .gaussian import gaussian_dropout, gaussian_noise
@@ -71,6 +71,7 @@ __all__ = [
     "softmax_dropout_backward",
     "softmax_dropout_forward",
     "spatial_dropout",
+    "token_dropout",
     "word_dropout",
     "zoneout",
 ]

@@ -33,6 +33,7 @@ KINDS = [
     (fd.locked_dropout, F.locked_dropout, nn.LockedDropout, {}, (11, 6, 40), (1, 6, 40)),
     (fd.locked_dropout, F.locked_dropout, nn.LockedDropout, {"batch_first": True}, (6, 11, 40), (6, 1, 40)),
     (fd.locked_dropout, F.locked_dropout, nn.LockedDropout, {}, (11, 240), (1, 240)),
+    (fd.token_dropout, F.token_dropout, nn.TokenDropout, {}, (6, 40, 9), (6, 40, 1)),
 ]
 
 

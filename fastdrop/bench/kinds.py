@@ -157,6 +157,10 @@ def _steps(shape: Shape) -> Shape:
     return (1, *shape[1:])
 
 
+def _tokens(shape: Shape) -> Shape:
+    return (*shape[:-1], 1)
+
+
 def _maps(shape: Shape) -> Shape:
     return (*shape[:2], *(1,) * (len(shape) - 2))
 
@@ -266,6 +270,11 @@ KINDS = {
         "embedding dropout", "`y = embedding_dropout(w)` of (V, D): whole rows", square,
         lambda x, z, y, p, rng: fd.embedding_dropout(x, p, rng=rng, out=y),
         _naive_shared(_rows), _torch_shared(_rows), either(scaled, zero, _rows),
+    ),
+    "token": Kind(
+        "token dropout", "`y = token_dropout(x)` of (N, T, C): whole tokens", cube,
+        lambda x, z, y, p, rng: fd.token_dropout(x, p, rng=rng, out=y),
+        _naive_shared(_tokens), _torch_shared(_tokens), either(scaled, zero, _tokens),
     ),
     "alpha": Kind(
         "alpha dropout", "`y = alpha_dropout(x)`", square,

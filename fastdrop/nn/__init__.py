@@ -17,7 +17,7 @@ from fastdrop.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.block import DropBlock1d, DropBlock2d, DropBlock3d
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
-from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout
+from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout, TokenDropout
 from fastdrop.nn.elementwise_losses import BCEWithLogitsLoss, HuberLoss, KLDivLoss, L1Loss, SmoothL1Loss
 from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.functional import relu
@@ -106,6 +106,7 @@ __all__ = [
     "Softmax",
     "Tanh",
     "Tensor",
+    "TokenDropout",
     "TransformerEncoder",
     "TransformerEncoderLayer",
     "WordDropout",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastdrop.nn.tensor import Tensor
 
-__all__ = ["DropPath", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "LockedDropout"]
+__all__ = ["DropPath", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "LockedDropout", "TokenDropout"]
 
 
 class _DropoutBase(Module):
@@ -222,3 +222,25 @@ class LockedDropout(_DropoutBase):
         generator: Generator | None = None,
     ) -> None:
         super().__init__(p, inplace, generator, batch_first=batch_first)
+
+
+class TokenDropout(_DropoutBase):
+    """Drops whole tokens of an embedded sequence, (..., C); see `fastdrop.token_dropout`.
+
+    Parameters
+    ----------
+    p : float
+        The probability to drop a token, 0 <= p <= 1.
+    inplace, generator
+        As of `Dropout`.
+
+    Examples
+    --------
+    >>> TokenDropout(0.2)
+    TokenDropout(p=0.2, inplace=False)
+    """
+
+    _function = staticmethod(F.token_dropout)
+
+    def __init__(self, p: float = 0.1, inplace: bool = False, *, generator: Generator | None = None) -> None:
+        super().__init__(p, inplace, generator)

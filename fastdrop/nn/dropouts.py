@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fastdrop
-from fastdrop.broadcast import feature_shape, locked_shape, path_shape
+from fastdrop.broadcast import feature_shape, locked_shape, path_shape, token_shape
 from fastdrop.functional import check_p, check_scaling, noise_shape_to_mask_shape
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
 from fastdrop.nn.tensor import Tensor, as_tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastdrop import Generator, Mask
 
-__all__ = ["drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "locked_dropout"]
+__all__ = ["drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "locked_dropout", "token_dropout"]
 
 
 def draw(
@@ -231,3 +231,19 @@ def locked_dropout(
     """
     x = as_tensor(input)
     return dropout(x, p, training, inplace, noise_shape=locked_shape(x.array.shape, batch_first), generator=generator)
+
+
+def token_dropout(
+    input: Any, p: float = 0.1, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """Drop whole tokens of (..., C); see `fastdrop.token_dropout`, and `dropout` for the rest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> token_dropout(np.ones((2, 3), np.float32), 0.5, generator=fastdrop.Generator(1))
+    tensor([[0., 0., 0.],
+            [2., 2., 2.]])
+    """
+    x = as_tensor(input)
+    return dropout(x, p, training, inplace, noise_shape=token_shape(x.array.shape), generator=generator)

@@ -17,7 +17,7 @@ from fastdrop.nn.alpha import alpha_dropout, feature_alpha_dropout
 from fastdrop.nn.attention import scaled_dot_product_attention
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.block import drop_block1d, drop_block2d, drop_block3d
-from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout
+from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout, token_dropout
 from fastdrop.nn.elementwise_losses import (
     binary_cross_entropy_with_logits,
     huber_loss,
@@ -44,7 +44,7 @@ __all__ = [
     "flatten", "gaussian_dropout", "gaussian_noise", "gelu", "huber_loss", "kl_div", "l1_loss", "layer_norm",
     "leaky_relu", "linear", "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu",
     "scaled_dot_product_attention", "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softmax_dropout",
-    "tanh", "word_dropout", "zoneout",
+    "tanh", "token_dropout", "word_dropout", "zoneout",
 ]  # fmt: skip
 
 
