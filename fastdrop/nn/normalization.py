@@ -39,10 +39,11 @@ def _unrows(rows: Array, like: Array) -> Array:
 
 def _sums(rows: Array) -> Array:
     """Return the sum of each column, in float64."""
-    whole = len(rows) // _BLOCK * _BLOCK
+    count, rest = divmod(len(rows), _BLOCK)
+    whole = count * _BLOCK
     ones = np.ones(_BLOCK, rows.dtype)
-    blocks = np.matmul(ones, rows[:whole].reshape(-1, _BLOCK, rows.shape[1]))
-    total: Array = blocks.sum(axis=0, dtype=np.float64) + ones[: len(rows) - whole] @ rows[whole:]
+    blocks = np.matmul(ones, rows[:whole].reshape(count, _BLOCK, rows.shape[1]))
+    total: Array = blocks.sum(axis=0, dtype=np.float64) + ones[:rest] @ rows[whole:]
     return total
 
 
