@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastdrop._core import fused
 from fastdrop.alpha import alpha_constants, alpha_shape
 from fastdrop.functional import check_p
-from fastdrop.nn.dropout import _DropoutBase
+from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.dropouts import draw, floating, masked
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def feature_alpha_dropout(
     return alpha_dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
 
 
-class AlphaDropout(_DropoutBase):
+class AlphaDropout(DropoutBase):
     """Dropout for SELU networks: keeps mean 0 and variance 1; see `fastdrop.alpha_dropout`.
 
     Parameters
@@ -103,7 +103,7 @@ class AlphaDropout(_DropoutBase):
         super().__init__(p, inplace, generator, noise_shape=noise_shape)
 
 
-class FeatureAlphaDropout(_DropoutBase):
+class FeatureAlphaDropout(DropoutBase):
     """Alpha dropout of whole channels; see `fastdrop.feature_alpha_dropout`.
 
     Parameters

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import fastdrop
 from fastdrop.block import check_block_size, drop_block_seeds
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
-from fastdrop.nn.dropout import _DropoutBase
+from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.tensor import Tensor, as_tensor
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def drop_block3d(
     return _drop_block(3, input, p, block_size, training, inplace, channels_last, generator)
 
 
-class DropBlock2d(_DropoutBase):
+class DropBlock2d(DropoutBase):
     """Drops blocks of the feature maps of (N, C, H, W) or (C, H, W); see `fastdrop.drop_block2d`.
 
     Parameters

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["DropPath", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "LockedDropout", "TokenDropout"]
 
 
-class _DropoutBase(Module):
+class DropoutBase(Module):
     """What every kind has in common: p, inplace, a generator, and options of its own, which are attributes too."""
 
     #: The kind as a function on tensors, which takes the options by their names.
@@ -46,7 +46,7 @@ class _DropoutBase(Module):
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in ("p", "inplace", *self._options))
 
 
-class Dropout(_DropoutBase):
+class Dropout(DropoutBase):
     """In training, zeroes each element with probability `p` and scales the others by 1 / (1 - p).
 
     Every call takes a new mask. The layer keeps no array: a mask is a value, and backward makes the same bits again.
@@ -107,7 +107,7 @@ class Dropout(_DropoutBase):
         return text
 
 
-class Dropout1d(_DropoutBase):
+class Dropout1d(DropoutBase):
     """Drops whole channels of (N, C, L) or (C, L); see `fastdrop.dropout1d`.
 
     Parameters
@@ -166,7 +166,7 @@ class Dropout3d(Dropout1d):
     _function = staticmethod(F.dropout3d)
 
 
-class DropPath(_DropoutBase):
+class DropPath(DropoutBase):
     """Drops a residual branch, for each example or for all: stochastic depth; see `fastdrop.drop_path`.
 
     Parameters
@@ -193,7 +193,7 @@ class DropPath(_DropoutBase):
         super().__init__(p, inplace, generator, mode=mode)
 
 
-class LockedDropout(_DropoutBase):
+class LockedDropout(DropoutBase):
     """Drops the same features at every step of a sequence; see `fastdrop.locked_dropout`.
 
     Parameters
@@ -224,7 +224,7 @@ class LockedDropout(_DropoutBase):
         super().__init__(p, inplace, generator, batch_first=batch_first)
 
 
-class TokenDropout(_DropoutBase):
+class TokenDropout(DropoutBase):
     """Drops whole tokens of an embedded sequence, (..., C); see `fastdrop.token_dropout`.
 
     Parameters

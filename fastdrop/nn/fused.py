@@ -8,7 +8,7 @@ from fastdrop._core import fused
 from fastdrop.functional import KEEP_ALL, check_p
 from fastdrop.fused import check_activation, inverted_scale, second_input
 from fastdrop.nn.autograd import record
-from fastdrop.nn.dropout import Dropout, _DropoutBase
+from fastdrop.nn.dropout import Dropout, DropoutBase
 from fastdrop.nn.dropouts import draw, floating
 from fastdrop.nn.tensor import as_tensor
 
@@ -103,7 +103,7 @@ def is_plain(module: Any) -> bool:
     return type(module) is Dropout and (module.inplace, module.noise_shape, module.scaling) == (False, None, "inverted")
 
 
-class ActivationDropout(_DropoutBase):
+class ActivationDropout(DropoutBase):
     """An activation, then dropout, in one pass; see `fastdrop.activation_dropout`.
 
     Parameters
@@ -132,7 +132,7 @@ class ActivationDropout(_DropoutBase):
         return f"p={self.p}, activation={self.activation!r}"
 
 
-class DropoutAdd(_DropoutBase):
+class DropoutAdd(DropoutBase):
     """Dropout and the residual connection in one pass, called with (x, residual); see `fastdrop.dropout_add`.
 
     Parameters

@@ -9,7 +9,7 @@ from fastdrop._core import Generator
 from fastdrop.functional import check_p
 from fastdrop.gaussian import check_std, dropout_std
 from fastdrop.nn.autograd import check_inplace
-from fastdrop.nn.dropout import _DropoutBase
+from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.dropouts import dropout, floating, masked
 from fastdrop.nn.module import Module
 
@@ -109,7 +109,7 @@ def gaussian_noise(
     return _apply("gaussian_noise", x, std, "additive", inplace, generator)
 
 
-class GaussianDropout(_DropoutBase):
+class GaussianDropout(DropoutBase):
     """In training, multiplies each element by a normal factor of mean 1; see `fastdrop.gaussian_dropout`.
 
     Parameters

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Conv2d", "Flatten", "Identity", "Linear", "MaxPool2d", "ReLU"]
 
 
-def _count(name: str, value: Any) -> int:
+def check_count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name} must be a positive int, got {value!r}")
     return int(value)
@@ -87,8 +87,8 @@ class Linear(_Weighted):
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        self.in_features = _count("in_features", in_features)
-        self.out_features = _count("out_features", out_features)
+        self.in_features = check_count("in_features", in_features)
+        self.out_features = check_count("out_features", out_features)
         self._init_weights((self.out_features, self.in_features), bias, dtype, generator)
 
     def forward(self, input: Any) -> Tensor:
@@ -140,9 +140,9 @@ class Conv2d(_Weighted):
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
-        self.in_channels = _count("in_channels", in_channels)
-        self.out_channels = _count("out_channels", out_channels)
-        self.groups = _count("groups", groups)
+        self.in_channels = check_count("in_channels", in_channels)
+        self.out_channels = check_count("out_channels", out_channels)
+        self.groups = check_count("groups", groups)
         for name in ("in_channels", "out_channels"):
             if getattr(self, name) % groups:
                 raise ValueError(f"{name} must be divisible by groups, got {getattr(self, name)} and {groups}")

@@ -22,7 +22,7 @@ from fastdrop.broadcast import feature_shape, locked_shape, path_shape
 from fastdrop.functional import noise_shape_to_mask_shape
 from fastdrop.nn import functional as F
 from fastdrop.nn.autograd import Array, enable_grad, no_grad
-from fastdrop.nn.dropout import _DropoutBase
+from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.mc_sums import MCPrediction, Sums
 from fastdrop.nn.module import Module, Sequential
 from fastdrop.nn.tensor import Tensor, as_tensor
@@ -170,8 +170,8 @@ _MASK_SHAPES: dict[Callable[..., Tensor], Callable[[Any, tuple[int, ...]], tuple
 
 def _is_one_mask(module: Module, x: Array) -> bool:
     return (
-        isinstance(module, _DropoutBase)
-        and type(module).forward is _DropoutBase.forward
+        isinstance(module, DropoutBase)
+        and type(module).forward is DropoutBase.forward
         and module._function in _MASK_SHAPES
         and module.training
         and module.p != 0
@@ -342,7 +342,7 @@ def mc_predict(
             sums = Sums(kind, T, return_samples)
             done.append(sums)
             for t, (rng, output) in enumerate(_outputs(model, batch, generator, T)):
-                if not rng.call and not any(isinstance(module, _DropoutBase) for module in model.modules()):
+                if not rng.call and not any(isinstance(module, DropoutBase) for module in model.modules()):
                     raise ValueError("the model has no dropout: it drew no mask, and all passes would be equal")
                 if len(calls):
                     calls[t] = rng.call

@@ -15,7 +15,7 @@ from fastdrop._core import Generator, Mask
 from fastdrop.nn import functional as F
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.creation import numpy_generator
-from fastdrop.nn.layers import _count
+from fastdrop.nn.layers import check_count
 from fastdrop.nn.module import Module, Parameter
 from fastdrop.nn.operations import cat, stack
 from fastdrop.nn.recurrence import Cell, GRUCell, LSTMCell, Recurrence, ReLUCell, Share, TanhCell, Weights
@@ -89,9 +89,9 @@ class _Recurrent(Module):
         **rates: float,
     ) -> None:
         super().__init__()
-        self.input_size = _count("input_size", input_size)
-        self.hidden_size = _count("hidden_size", hidden_size)
-        self.num_layers = _count("num_layers", num_layers)
+        self.input_size = check_count("input_size", input_size)
+        self.hidden_size = check_count("hidden_size", hidden_size)
+        self.num_layers = check_count("num_layers", num_layers)
         for name, flag in (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional)):
             if not isinstance(flag, (bool, np.bool_)):
                 raise TypeError(f"{name} must be True or False, got {flag!r}")

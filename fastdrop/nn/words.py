@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import fastdrop
 from fastdrop._checks import check_int
 from fastdrop.nn.autograd import check_inplace
-from fastdrop.nn.dropout import _DropoutBase
+from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.dropouts import dropout
 from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.words import embedding_shape
@@ -70,7 +70,7 @@ def embedding_dropout(
     return dropout(x, p, training, inplace, noise_shape=embedding_shape(x.array.shape), generator=generator)
 
 
-class WordDropout(_DropoutBase):
+class WordDropout(DropoutBase):
     """In training, replaces each token by `unknown` with probability `p`; see `fastdrop.word_dropout`.
 
     It goes before an `Embedding`. To drop a word type wherever it occurs, give the embedding a `dropout` of its own.

@@ -11,7 +11,7 @@ from fastdrop._core import fused
 from fastdrop.functional import check_p
 from fastdrop.fused import second_input
 from fastdrop.nn.autograd import record
-from fastdrop.nn.dropout import _DropoutBase
+from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.dropouts import draw, floating
 from fastdrop.nn.tensor import as_tensor
 
@@ -61,7 +61,7 @@ def zoneout(
     return record("zoneout", fused(mask, "where", x.array, h.array), (x, h), function)
 
 
-class Zoneout(_DropoutBase):
+class Zoneout(DropoutBase):
     """Keeps the previous state of each unit with probability `p`, called with (new, previous); see `fastdrop.zoneout`.
 
     Parameters
