@@ -9,6 +9,7 @@ import numpy as np
 
 from fastdrop._checks import check_real
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
+from fastdrop.nn.creation import floating
 from fastdrop.nn.module import Module
 from fastdrop.nn.operations import sigmoid_values
 from fastdrop.nn.tensor import Tensor, as_tensor
@@ -39,9 +40,7 @@ def _elementwise(
     name: str, input: Any, inplace: bool, value: Callable[[Array], Array], slope: Callable[[Array], Array]
 ) -> Tensor:
     """Record ``value(input)``, whose derivative is ``slope(input)``; half types are computed in float32."""
-    x = as_tensor(input)
-    if x.array.dtype.kind != "f":
-        raise TypeError(f"{name}: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
+    x = floating(input, name)
     if inplace:
         check_inplace(x, name)
     a = x.array.copy(order="K") if inplace and x.will_record() else x.array

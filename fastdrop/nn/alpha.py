@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from fastdrop._core import fused
 from fastdrop.alpha import alpha_constants, alpha_shape
 from fastdrop.functional import check_p
+from fastdrop.nn.creation import floating
 from fastdrop.nn.dropout import DropoutBase
-from fastdrop.nn.dropouts import draw, floating, masked
+from fastdrop.nn.dropouts import draw, masked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,6 +19,14 @@ def numpy_generator(generator: Generator | None = None) -> np.random.Generator:
     return (fastdrop.default_generator() if generator is None else generator).numpy()
 
 
+def floating(input: Any, name: str) -> Tensor:
+    """Return what an operation called `name` was given as a tensor; TypeError if its dtype is not floating."""
+    x = as_tensor(input)
+    if x.array.dtype.kind != "f":
+        raise TypeError(f"{name}: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
+    return x
+
+
 def tensor(data: Any, *, dtype: npt.DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Make a tensor from numbers, (nested) lists or an ndarray; the data is copied.
 

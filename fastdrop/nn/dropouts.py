@@ -8,6 +8,7 @@ import fastdrop
 from fastdrop.broadcast import feature_shape, locked_shape, path_shape, token_shape
 from fastdrop.functional import check_p, check_scaling, noise_shape_to_mask_shape
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
+from fastdrop.nn.creation import floating
 from fastdrop.nn.tensor import Tensor, as_tensor
 
 if TYPE_CHECKING:
@@ -45,14 +46,6 @@ def masked(
         return record(name, forward(x.array, None), (x,), function)
     forward(x.array, x.array)
     record_inplace(name, x, function)
-    return x
-
-
-def floating(input: Any, name: str) -> Tensor:
-    """`input` as a tensor of floating dtype."""
-    x = as_tensor(input)
-    if x.array.dtype.kind != "f":
-        raise TypeError(f"{name}: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
     return x
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastdrop._checks import check_real
 from fastdrop.nn.autograd import Array
+from fastdrop.nn.creation import floating
 from fastdrop.nn.losses import Loss, check_reduction, reduced
 from fastdrop.nn.operations import promoted, sigmoid_values
 from fastdrop.nn.tensor import Tensor, as_tensor
@@ -31,11 +32,9 @@ def _loss(
     slope_target: Elementwise,
 ) -> Tensor:
     """Record the loss ``value(input, target)`` of each pair, reduced; half types are computed in float32."""
-    x, t = as_tensor(input), as_tensor(target)
+    x, t = floating(input, name), as_tensor(target)
     if x.array.shape != t.array.shape:
         raise ValueError(f"{name}: input {x.array.shape} and target {t.array.shape} must have the same shape")
-    if x.array.dtype.kind != "f":
-        raise TypeError(f"{name}: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
     need_x, need_t = x.requires_grad, t.requires_grad
 
     def pair() -> tuple[Array, Array, np.dtype[Any]]:

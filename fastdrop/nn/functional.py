@@ -17,6 +17,7 @@ from fastdrop.nn.alpha import alpha_dropout, feature_alpha_dropout
 from fastdrop.nn.attention import scaled_dot_product_attention
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.block import drop_block1d, drop_block2d, drop_block3d
+from fastdrop.nn.creation import floating
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout, token_dropout
 from fastdrop.nn.elementwise_losses import (
     binary_cross_entropy_with_logits,
@@ -250,13 +251,11 @@ def max_pool2d(
     tensor([[[ 5.,  7.],
              [13., 15.]]])
     """
-    x = as_tensor(input)
+    x = floating(input, "max_pool2d")
     if x.array.ndim == 3:
         return max_pool2d(x.unsqueeze(0), kernel_size, stride, padding, dilation, ceil_mode).squeeze(0)
     if x.array.ndim != 4:
         raise RuntimeError(f"max_pool2d: expected a 3D or 4D input, got shape {x.array.shape}")
-    if x.array.dtype.kind != "f":
-        raise TypeError(f"max_pool2d: input must have a floating dtype, got {x.array.dtype}")
     kernel = pair("kernel_size", kernel_size, 1)
     geometry = kernels.Geometry(
         kernel,

@@ -8,8 +8,9 @@ from fastdrop._core import fused
 from fastdrop.functional import KEEP_ALL, check_p
 from fastdrop.fused import check_activation, inverted_scale, second_input
 from fastdrop.nn.autograd import record
+from fastdrop.nn.creation import floating
 from fastdrop.nn.dropout import Dropout, DropoutBase
-from fastdrop.nn.dropouts import draw, floating
+from fastdrop.nn.dropouts import draw
 from fastdrop.nn.tensor import as_tensor
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from fastdrop._core import Generator
 from fastdrop.functional import check_p
 from fastdrop.gaussian import check_std, dropout_std
 from fastdrop.nn.autograd import check_inplace
+from fastdrop.nn.creation import floating
 from fastdrop.nn.dropout import DropoutBase
-from fastdrop.nn.dropouts import dropout, floating, masked
+from fastdrop.nn.dropouts import dropout, masked
 from fastdrop.nn.module import Module
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 from fastdrop._core import fused
 from fastdrop.functional import KEEP_ALL
 from fastdrop.nn.autograd import Array, record
-from fastdrop.nn.dropouts import floating
+from fastdrop.nn.creation import floating
 from fastdrop.nn.module import Module
 from fastdrop.nn.tensor import Tensor
 

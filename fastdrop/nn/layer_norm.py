@@ -9,6 +9,7 @@ import numpy as np
 
 from fastdrop._checks import check_ints, check_real
 from fastdrop.nn.autograd import Array, record
+from fastdrop.nn.creation import floating
 from fastdrop.nn.module import Module, Parameter
 from fastdrop.nn.tensor import Tensor, as_tensor
 
@@ -61,7 +62,7 @@ def layer_norm(
     >>> layer_norm(np.array([[1.0, 3.0], [5.0, 9.0]]), 2, eps=0.0).tolist()
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
-    x = as_tensor(input)
+    x = floating(input, "layer_norm")
     w, b = (None if t is None else as_tensor(t) for t in (weight, bias))
     shape, eps = _checked_shape(normalized_shape), _checked_eps(eps)
     _check(x, shape, w, b)
@@ -124,8 +125,6 @@ def _checked_eps(eps: Any) -> float:
 
 
 def _check(x: Tensor, shape: tuple[int, ...], w: Tensor | None, b: Tensor | None) -> None:
-    if x.array.dtype.kind != "f":
-        raise TypeError(f"layer_norm: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
     if x.array.shape[-len(shape) :] != shape:
         raise RuntimeError(
             f"Given normalized_shape={list(shape)}, expected input with shape [*, {', '.join(map(str, shape))}], "

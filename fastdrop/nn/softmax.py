@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import fastdrop
 from fastdrop.nn.autograd import Array, record
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.creation import floating
 
 if TYPE_CHECKING:
     from fastdrop import Generator
+    from fastdrop.nn.tensor import Tensor
 
 __all__ = ["softmax_dropout"]
 
@@ -48,11 +49,7 @@ def softmax_dropout(
     >>> softmax_dropout(np.zeros((1, 4), np.float32), 0.5, generator=fastdrop.Generator(0))
     tensor([[0.5, 0.5, 0. , 0. ]])
     """
-    x = as_tensor(input)
-    if x.array.dtype.kind != "f":
-        raise TypeError(
-            f"softmax_dropout: input must have a floating dtype, got {x.array.dtype}; convert it with .float()"
-        )
+    x = floating(input, "softmax_dropout")
     y, saved = fastdrop.softmax_dropout_forward(x.array, p, training, axis=dim, rng=generator)
 
     def function(dy: Array) -> tuple[Array]:
