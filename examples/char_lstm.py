@@ -218,6 +218,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name in ("length", "unseen"):
         if getattr(options, name) < 4 * STREAMS:
             parser.error(f"argument --{name}: has to be at least {4 * STREAMS}, but got {getattr(options, name)}")
+    if options.seed < 0:
+        parser.error(f"argument --seed: has to be at least 0, but got {options.seed}")
     if options.plot is not None:
         # Better now than after the training.
         if not options.plot.parent.is_dir():

@@ -124,9 +124,12 @@ def main(argv=None):
         parser.error(f"--out: there is no folder {options.out.parent}")
 
     began = time.perf_counter()
+    try:  # What fastdrop says of a bad value serves a user of the command line too.
+        fd.manual_seed(options.seed)
+        model = make_model(options.p)
+    except ValueError as error:
+        parser.error(str(error))
     x, y = make_data(options.points, options.seed)
-    fd.manual_seed(options.seed)
-    model = make_model(options.p)
     optimizer = optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-3)
     nn.fit(model, (x, y), epochs=options.epochs, optimizer=optimizer, loss=nn.functional.mse_loss, batch_size=32)
 

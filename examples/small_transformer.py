@@ -74,11 +74,15 @@ def main(argv=None):
         parser.error("--length, --steps and --batch-size must be at least 1")
 
     began = time.perf_counter()
-    fd.manual_seed(options.seed)
+    sizes = options.length, options.d_model, options.heads, options.layers
+    try:  # What fastdrop says of a bad value serves a user of the command line too.
+        fd.manual_seed(options.seed)
+        model = Sorter(*sizes, options.dropout, options.drop_path)
+        optimizer = optim.AdamW(model.parameters(), lr=options.lr)
+    except ValueError as error:
+        parser.error(str(error))
     rng = np.random.default_rng(options.seed)
     test = make_data(rng, 1000, options.length)
-    model = Sorter(options.length, options.d_model, options.heads, options.layers, options.dropout, options.drop_path)
-    optimizer = optim.AdamW(model.parameters(), lr=options.lr)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {options.length} digits to sort")
     for step in range(1, options.steps + 1):
         # Up over the first steps, then down to 0.

@@ -47,6 +47,24 @@ def test_help(path):
     assert out.returncode == 0 and out.stdout.startswith("usage:"), out.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "argv", "words"),
+    [
+        ("char_lstm", "--seed -1", "seed"),
+        ("mc_regression", "--seed -1", "seed"),
+        ("mc_regression", "--p 2", "between 0 and 1, but got 2"),
+        ("small_transformer", "--seed -1", "seed"),
+        ("small_transformer", "--heads 5", "divisible by num_heads"),
+        ("small_transformer", "--dropout 2", "between 0 and 1, but got 2"),
+        ("small_transformer", "--lr nan", "learning rate"),
+    ],
+)
+def test_bad_arguments_are_told_without_a_traceback(capsys, name, argv, words):
+    with pytest.raises(SystemExit, match="2"):
+        load(name).main(argv.split())
+    assert words in capsys.readouterr().err
+
+
 SMALL_LSTM = "--hidden 48 --length 1500 --unseen 3000 --steps 25 --lr 0.02".split()
 
 
