@@ -130,7 +130,8 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         g = dy.reshape(-1, wa.shape[0])
         dx = np.matmul(g, wa).reshape(xa.shape) if need_x else None
         dw = np.matmul(g.T, rows) if need_w else None
-        return (dx, dw) if b is None else (dx, dw, g.sum(axis=0))
+        # A matrix product sums columns faster than `sum` does.
+        return (dx, dw) if b is None else (dx, dw, np.ones(len(g), g.dtype) @ g)
 
     saved = ([w] if need_x else []) + ([x] if need_w else [])
     inputs = (x, w) if b is None else (x, w, b)

@@ -72,9 +72,10 @@ def layer_norm(
     rows = x.array.reshape(table).astype(dtype, copy=False)
     wa, ba = (None if t is None else t.array.reshape(-1).astype(dtype, copy=False) for t in (w, b))
 
+    count = dtype.type(max(size, 1))
     mean = rows.mean(axis=1, keepdims=True) if size else np.zeros((table[0], 1), dtype)
     y = rows - mean
-    inverse = 1 / np.sqrt(np.einsum("ij,ij->i", y, y)[:, None] / max(size, 1) + dtype.type(eps))
+    inverse = 1 / np.sqrt(np.vecdot(y, y)[:, None] / count + dtype.type(eps))
     y *= inverse
     if wa is not None:
         y *= wa
@@ -96,7 +97,7 @@ def layer_norm(
             gradients.append((ones @ g).reshape(shape))
         if x.requires_grad:
             weights = np.ones(size, dtype) if wa is None else wa
-            shares = weights / dtype.type(max(size, 1))
+            shares = weights / count
             normal *= (product @ shares)[:, None]
             dx = np.multiply(g, weights, out=product)
             dx -= (g @ shares)[:, None]

@@ -142,17 +142,19 @@ def batch_norm(
     def function(dy: Array) -> tuple[Array | None, ...]:
         g = _rows(dy)
         sum_g = _sums(g)
-        dx, sum_gx = g, sum_g
+        sum_gx = sum_g
         if reads_x:
-            normal = _rows(x.array) - first
-            normal -= rest.astype(normal.dtype)
-            normal *= inverse.astype(normal.dtype)
-            sum_gx = _sums(g * normal)
-            if need_x and training:
-                normal *= (sum_gx / count).astype(normal.dtype)
-                normal += (sum_g / count).astype(normal.dtype)
-                dx = g - normal
-        gradients: list[Array | None] = [_unrows(dx * scale.astype(g.dtype), dy) if need_x else None]
+            centred = _rows(x.array) - first
+            sum_gx = inverse * (_sums(g * centred) - rest * sum_g)
+        if need_x:
+            dx = g * scale.astype(g.dtype)
+            if training:
+                # scale * (g - mean(g) - n mean(g n)) with n = (centred - rest) * inverse, multiplied out: fewer passes.
+                slope = -scale * inverse * sum_gx / count
+                centred *= slope.astype(g.dtype)
+                centred += (-scale * sum_g / count - slope * rest).astype(g.dtype)
+                dx += centred
+        gradients: list[Array | None] = [_unrows(dx, dy) if need_x else None]
         return tuple(gradients + ([] if w is None else [sum_gx]) + ([] if b is None else [sum_g]))
 
     inputs = [t for t in (x, w, b) if t is not None]

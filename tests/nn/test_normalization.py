@@ -201,6 +201,15 @@ def test_empty_batches(shape):
     assert layer.eval()(x).shape == shape
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_no_channels(training):
+    x = Tensor(np.ones((2, 0, 3), np.float32), requires_grad=True)
+    nothing = np.zeros(0, np.float32)
+    y = F.batch_norm(x, nothing, nothing, nothing, nothing, training)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == x.shape
+
+
 def test_pickle_and_copy(np_rng):
     layer = nn.BatchNorm1d(3)
     x = np_rng.standard_normal((6, 3)).astype(np.float32)
