@@ -164,3 +164,8 @@ def test_bad_input_takes_no_call(call, error, message):
     with pytest.raises(error, match=message):
         call(w, rng)
     assert rng.call == 0 and (w.array == 1).all()
+
+
+def test_a_gain_goes_by_a_name():
+    with pytest.raises(ValueError, match="Unsupported nonlinearity"):
+        init.calculate_gain(["relu"])
