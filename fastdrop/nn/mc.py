@@ -93,8 +93,8 @@ class mc_dropout:
     model : Module
     seed : int, sequence of int or numpy.random.SeedSequence, optional
         With `t`: the masks are those of pass t. All that the model draws in the block comes from one new generator,
-        ``Generator(seed).spawn(t + 1)[t]``, whatever generators its modules have; theirs and the default one are
-        neither used nor changed. Without: masks come from where they always do.
+        ``Generator(seed).spawn(t + 1)[t]`` (of a seed that has spawned nothing yet), whatever generators its modules
+        have; theirs and the default one are neither used nor changed. Without: masks come from where they always do.
     t : int, optional
         The number of the pass, from 0.
     grad : bool, default False

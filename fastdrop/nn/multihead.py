@@ -156,7 +156,9 @@ class MultiheadAttention(Module):
             (N, L, S), or (N, num_heads, L, S) if not averaged, without N where there is no batch. In training they are
             those that were used, after dropout. A query that may attend to no key has zeros.
         """
-        q, k, v = (as_tensor(t) for t in (query, key, value))
+        # Self-attention on an array is to take the same one product as on a tensor, and so round alike.
+        made = {id(t): as_tensor(t) for t in (query, key, value)}
+        q, k, v = (made[id(t)] for t in (query, key, value))
         p = check_p(self.dropout)
         self._check(q, k, v)
         batched = q.ndim == 3

@@ -273,3 +273,12 @@ x3 = np.ones((3, 2, 4), np.float32)
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call(nn.MultiheadAttention(4, 2))
+
+
+def test_one_array_for_all_three_is_taken_as_one_tensor_is(np_rng):
+    x = np_rng.standard_normal((4, 3, E)).astype(np.float32)
+    layer = nn.MultiheadAttention(E, H)
+    tensor = Tensor(x)
+    for need_weights in (True, False):
+        ours, same = (layer(a, a, a, need_weights=need_weights)[0].array for a in (x, tensor))
+        np.testing.assert_array_equal(ours, same)
