@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from fastdrop._checks import LIMIT, check_int
 from fastdrop.nn import kernels
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace, replace_node
 
@@ -396,14 +397,27 @@ def sigmoid_values(x: Array) -> Array:
     return y
 
 
+def check_floating(array: Array, name: str) -> None:
+    """Raise TypeError if what an operation called `name` was given has no floating dtype."""
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name}: input must have a floating dtype, got {array.dtype}; convert it with .float()")
+
+
+def _checked_dim(name: str, x: Tensor, dim: Any) -> int:
+    check_floating(x.array, name)
+    return _axis(name, check_int("dim", dim, -LIMIT, LIMIT), x.array.ndim)
+
+
 def softmax(x: Tensor, dim: int) -> Tensor:
     """Return exp(x) / sum(exp(x)) along `dim`."""
+    dim = _checked_dim("softmax", x, dim)
     y = np.exp(log_softmax_values(x.array, dim))
     return record("softmax", y, (x,), lambda dy: (y * (dy - (dy * y).sum(axis=dim, keepdims=True)),), saves_result=True)
 
 
 def log_softmax(x: Tensor, dim: int) -> Tensor:
     """Return log(softmax(x)) along `dim`."""
+    dim = _checked_dim("log_softmax", x, dim)
     y = log_softmax_values(x.array, dim)
     return record(
         "log_softmax", y, (x,), lambda dy: (dy - np.exp(y) * dy.sum(axis=dim, keepdims=True),), saves_result=True

@@ -115,3 +115,27 @@ def test_any_memory_order(np_rng, name):
 def test_errors(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+@pytest.mark.parametrize("function", [F.softmax, F.log_softmax])
+def test_softmax_wants_one_dimension_and_floats(function):
+    x = np.ones((2, 3), np.float32)
+    for dim, error, words in [
+        (None, TypeError, "dim has to be an integer, but got None"),
+        ((0, 1), TypeError, "dim has to be an integer"),
+        (2, IndexError, r"dim=2 is out of range, expected it in \[-2, 1\]"),
+    ]:
+        with pytest.raises(error, match=words):
+            function(x, dim)
+    with pytest.raises(TypeError, match="input must have a floating dtype, got int64"):
+        function(np.arange(3), 0)
+
+
+def test_slopes_of_any_size_and_the_ends_of_the_line():
+    x = np.array([-np.inf, -2.0, -0.0, 0.0, 3.0, np.inf, np.nan])
+    for slope in (-0.5, 0.1, 1.0, 2.0):
+        np.testing.assert_array_equal(F.leaky_relu(x, slope).array, np.where(x > 0, x, slope * x))
+    with np.errstate(all="raise"):
+        y, z = F.elu(x, 0.5).array, F.selu(x).array
+    np.testing.assert_array_equal(y, [-0.5, 0.5 * np.expm1(-2.0), 0.0, 0.0, 3.0, np.inf, np.nan])
+    assert np.isnan(z[-1]) and z[-2] == np.inf and z[0] < -1.75
