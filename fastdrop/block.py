@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._checks import check_ints, check_p, check_shape
 from ._core import Generator, Mask, block_apply, block_bools, check_dtype, check_out
 from .functional import dropout
-from .random import default_generator
+from .random import check_generator, default_generator
 
 __all__ = ["drop_block1d", "drop_block2d", "drop_block3d", "drop_block_mask", "drop_block_seeds", "seed_probability"]
 
@@ -141,8 +141,7 @@ def _draw(shape: Shape, axes: range, block: Shape, gamma: float, rng: Generator 
 
 
 def _check_rng(rng: Generator | None) -> None:
-    if rng is not None and not isinstance(rng, Generator):
-        raise TypeError(f"rng has to be a fastdrop.Generator, but got a {type(rng).__name__}")
+    check_generator(rng, "rng")
 
 
 def drop_block_seeds(

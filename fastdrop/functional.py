@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._checks import check_int, check_p
 from ._core import Generator, Mask, apply_fresh, check_dtype, check_out
-from .random import default_generator
+from .random import check_generator, default_generator
 
 __all__ = ["KEEP_ALL", "check_p", "check_scaling", "decide", "dropout", "noise_shape_to_mask_shape", "untouched"]
 
@@ -106,8 +106,7 @@ def decide(
     if floats:
         check_dtype(x)
     shape = noise_shape_to_mask_shape(noise_shape, x.shape)
-    if rng is not None and not isinstance(rng, Generator):
-        raise TypeError(f"rng has to be a fastdrop.Generator, but got a {type(rng).__name__}")
+    check_generator(rng, "rng")
     if mask is not None:
         if not isinstance(mask, Mask):
             raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._checks import check_p, check_real
 from ._core import Generator, Mask, Noise, check_dtype, check_out
 from .functional import untouched
-from .random import default_generator
+from .random import check_generator, default_generator
 
 __all__ = ["check_std", "dropout_std", "gaussian_dropout", "gaussian_noise"]
 
@@ -66,8 +66,7 @@ def _apply(
     """sigma of 0 changes nothing; inf, for a factor without a variance, gives zeros."""
     a = np.asarray(x)
     check_dtype(a)
-    if rng is not None and not isinstance(rng, Generator):
-        raise TypeError(f"rng has to be a fastdrop.Generator, but got a {type(rng).__name__}")
+    check_generator(rng, "rng")
     if noise is not None:
         if not isinstance(noise, Noise):
             raise TypeError(f"noise has to be a fastdrop.Noise, but got a {type(noise).__name__}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,18 @@ def drawing_from(generator: Generator) -> Iterator[Generator]:
         yield generator
     finally:
         _stand_in.generator = before
+
+
+def check_generator(generator: Any, name: str = "generator") -> Generator | None:
+    """The argument `name`, which has to be a `Generator` or None, itself."""
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(f"{name} has to be a fastdrop.Generator, but got a {type(generator).__name__}")
+    return generator
+
+
+def chosen_generator(generator: Any, name: str = "generator") -> Generator:
+    """The generator that the argument `name` stands for: itself, or the default one for None."""
+    return check_generator(generator, name) or default_generator()
 
 
 def manual_seed(seed: int | Sequence[int] | np.random.SeedSequence | None) -> Generator:

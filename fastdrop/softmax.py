@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from ._checks import check_p
 from ._core import Generator, Mask, check_dtype, check_out
-from .random import default_generator
+from .random import check_generator, default_generator
 
 __all__ = ["SoftmaxRows", "softmax_dropout", "softmax_dropout_backward", "softmax_dropout_forward"]
 
@@ -62,8 +62,7 @@ def _plan(
         raise ValueError("softmax_dropout takes at least 1 axis, but got an array without one")
     if not -a.ndim <= at < a.ndim:
         raise ValueError(f"axis has to be between {-a.ndim} and {a.ndim - 1} for an input of shape {a.shape}, got {at}")
-    if rng is not None and not isinstance(rng, Generator):
-        raise TypeError(f"rng has to be a fastdrop.Generator, but got a {type(rng).__name__}")
+    check_generator(rng, "rng")
     if mask is not None:
         if not isinstance(mask, Mask):
             raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")

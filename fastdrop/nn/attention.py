@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastdrop
 from fastdrop._checks import check_p, check_real
 from fastdrop.functional import KEEP_ALL
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.random import chosen_generator
 from fastdrop.softmax import SoftmaxRows, softmax_dropout, softmax_dropout_backward
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def _split(arrays: Sequence[Array], heads: int) -> list[Array]:
 def _mask(shape: tuple[int, ...], p: float, training: bool, generator: Generator | None) -> Mask | None:
     if not training or p == 0:
         return None
-    return (fastdrop.default_generator() if generator is None else generator).mask(shape, p)
+    return chosen_generator(generator).mask(shape, p)
 
 
 def _stretched(x: Array, batch: tuple[int, ...]) -> Array:

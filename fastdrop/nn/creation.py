@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-import fastdrop
+from fastdrop.nn.operations import check_floating
 from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.random import chosen_generator
 
 if TYPE_CHECKING:
     from fastdrop import Generator
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
 
 def numpy_generator(generator: Generator | None = None) -> np.random.Generator:
     """Return a NumPy generator on its own stream of `generator`, or of fastdrop's default one."""
-    return (fastdrop.default_generator() if generator is None else generator).numpy()
+    return chosen_generator(generator).numpy()
 
 
 def floating(input: Any, name: str) -> Tensor:
     """Return what an operation called `name` was given as a tensor; TypeError if its dtype is not floating."""
     x = as_tensor(input)
-    if x.array.dtype.kind != "f":
-        raise TypeError(f"{name}: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
+    check_floating(x.array, name)
     return x
 
 

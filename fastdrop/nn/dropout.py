@@ -9,6 +9,7 @@ from fastdrop.broadcast import path_shape
 from fastdrop.functional import check_p, check_scaling
 from fastdrop.nn import dropouts as F
 from fastdrop.nn.module import Module
+from fastdrop.random import check_generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,8 +28,7 @@ class DropoutBase(Module):
     def __init__(self, p: float, inplace: bool, generator: Generator | None, **options: Any) -> None:
         super().__init__()
         check_p(p)
-        if generator is not None and not isinstance(generator, Generator):
-            raise TypeError(f"generator must be a fastdrop.Generator, got a {type(generator).__name__}")
+        check_generator(generator)
         self.p = p
         self.inplace = inplace
         self.generator = generator

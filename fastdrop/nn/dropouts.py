@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import fastdrop
 from fastdrop.broadcast import feature_shape, locked_shape, path_shape, token_shape
 from fastdrop.functional import check_p, check_scaling, noise_shape_to_mask_shape
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
 from fastdrop.nn.creation import floating
 from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.random import chosen_generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def draw(
     shape = noise_shape_to_mask_shape(noise_shape, x.array.shape)
     if inplace:
         check_inplace(x, name)
-    mask = (fastdrop.default_generator() if generator is None else generator).mask(shape, p)
+    mask = chosen_generator(generator).mask(shape, p)
     return mask if shape == x.array.shape else mask.broadcast_to(x.array.shape)
 
 
@@ -127,7 +127,7 @@ def dropout1d(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import fastdrop, numpy as np
     >>> dropout1d(np.ones((2, 3), np.float32), 0.5, generator=fastdrop.Generator(1))
     tensor([[0., 0., 0.],
             [2., 2., 2.]])
@@ -150,7 +150,7 @@ def dropout2d(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import fastdrop, numpy as np
     >>> dropout2d(np.ones((1, 2, 2, 2), np.float32), 0.5, generator=fastdrop.Generator(1)).array[0, :, 0, 0]
     array([0., 2.], dtype=float32)
     """
@@ -172,7 +172,7 @@ def dropout3d(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import fastdrop, numpy as np
     >>> dropout3d(np.ones((2, 1, 1, 2), np.float32), 0.5, generator=fastdrop.Generator(1)).array[:, 0, 0]
     array([[0., 0.],
            [2., 2.]], dtype=float32)
@@ -195,7 +195,7 @@ def drop_path(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import fastdrop, numpy as np
     >>> drop_path(np.ones((2, 3), np.float32), 0.5, generator=fastdrop.Generator(1))
     tensor([[0., 0., 0.],
             [2., 2., 2.]])
@@ -217,7 +217,7 @@ def locked_dropout(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import fastdrop, numpy as np
     >>> locked_dropout(np.ones((2, 3), np.float32), 0.5, generator=fastdrop.Generator(1))
     tensor([[0., 2., 0.],
             [0., 2., 0.]])
@@ -233,7 +233,7 @@ def token_dropout(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import fastdrop, numpy as np
     >>> token_dropout(np.ones((2, 3), np.float32), 0.5, generator=fastdrop.Generator(1))
     tensor([[0., 0., 0.],
             [2., 2., 2.]])

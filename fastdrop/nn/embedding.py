@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import fastdrop
 from fastdrop._checks import check_int, check_p
 from fastdrop._core import Generator
 from fastdrop.functional import KEEP_ALL
@@ -14,6 +13,7 @@ from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.creation import randn
 from fastdrop.nn.module import Module, Parameter
 from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.random import check_generator, chosen_generator
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -68,6 +68,7 @@ def embedding(
 
     Examples
     --------
+    >>> import fastdrop
     >>> weight = np.arange(6, dtype=np.float32).reshape(3, 2)
     >>> embedding(np.array([2, 0]), weight)
     tensor([[4., 5.],
@@ -87,7 +88,7 @@ def embedding(
         raise TypeError(f"embedding: tokens must be integers, got {tokens.array.dtype}; convert them with .long()")
     rows, width = w.array.shape
     padding = _row("padding_idx", padding_idx, rows)
-    _check_generator(generator)
+    check_generator(generator)
     if tokens.array.size:
         for extreme in (tokens.array.min(), tokens.array.max()):
             if not 0 <= extreme < rows:
@@ -96,7 +97,7 @@ def embedding(
     y = np.take(w.array, index, axis=0)
     kept: Array | None = None
     if training and p > 0:
-        mask = (fastdrop.default_generator() if generator is None else generator).mask((rows, 1), p)
+        mask = chosen_generator(generator).mask((rows, 1), p)
         kept = np.asarray(mask)[index, 0]
         _scale(y, p)
         y[~kept] = 0
@@ -113,11 +114,6 @@ def embedding(
         return None, dw
 
     return record("embedding", y, (tokens, w), function, saved=(tokens,))
-
-
-def _check_generator(generator: Any) -> None:
-    if generator is not None and not isinstance(generator, Generator):
-        raise TypeError(f"generator must be a fastdrop.Generator, got a {type(generator).__name__}")
 
 
 def _row(name: str, value: Any, rows: int) -> int | None:
@@ -192,7 +188,7 @@ class Embedding(Module):
         self.embedding_dim = check_int("embedding_dim", embedding_dim, 1, 2**63 - 1)
         self.padding_idx = _row("padding_idx", padding_idx, self.num_embeddings)
         check_p(dropout)
-        _check_generator(generator)
+        check_generator(generator)
         self.dropout = dropout
         self.generator = generator
         weight = randn(self.num_embeddings, self.embedding_dim, dtype=dtype, generator=generator)

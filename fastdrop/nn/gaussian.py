@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import fastdrop
 from fastdrop._core import Generator
 from fastdrop.functional import check_p
 from fastdrop.gaussian import check_std, dropout_std
@@ -13,6 +12,7 @@ from fastdrop.nn.creation import floating
 from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.dropouts import dropout, masked
 from fastdrop.nn.module import Module
+from fastdrop.random import check_generator, chosen_generator
 
 if TYPE_CHECKING:
     from fastdrop.nn.tensor import Tensor
@@ -23,7 +23,7 @@ __all__ = ["GaussianDropout", "GaussianNoise", "gaussian_dropout", "gaussian_noi
 def _apply(name: str, x: Tensor, sigma: float, kind: str, inplace: bool, generator: Generator | None) -> Tensor:
     if inplace:
         check_inplace(x, name)
-    noise = (fastdrop.default_generator() if generator is None else generator).noise(x.array.shape)
+    noise = chosen_generator(generator).noise(x.array.shape)
     return masked(
         name,
         x,
@@ -156,8 +156,7 @@ class GaussianNoise(Module):
     def __init__(self, std: float = 1.0, inplace: bool = False, *, generator: Generator | None = None) -> None:
         super().__init__()
         check_std(std)
-        if generator is not None and not isinstance(generator, Generator):
-            raise TypeError(f"generator must be a fastdrop.Generator, got a {type(generator).__name__}")
+        check_generator(generator)
         self.std = std
         self.inplace = inplace
         self.generator = generator

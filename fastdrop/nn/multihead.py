@@ -15,6 +15,7 @@ from fastdrop.nn.creation import numpy_generator
 from fastdrop.nn.layers import Linear
 from fastdrop.nn.module import Module, Parameter
 from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.random import check_generator
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -99,8 +100,7 @@ class MultiheadAttention(Module):
         self.kdim = self.embed_dim if kdim is None else check_int("kdim", kdim, 1, LIMIT)
         self.vdim = self.embed_dim if vdim is None else check_int("vdim", vdim, 1, LIMIT)
         check_p(dropout)
-        if generator is not None and not isinstance(generator, Generator):
-            raise TypeError(f"generator must be a fastdrop.Generator, got a {type(generator).__name__}")
+        check_generator(generator)
         self.dropout = dropout
         self.batch_first = batch_first
         self.generator = generator

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-import fastdrop
 from fastdrop._checks import check_real
 from fastdrop._core import Generator, Mask
 from fastdrop.nn import functional as F
@@ -20,6 +19,7 @@ from fastdrop.nn.module import Module, Parameter
 from fastdrop.nn.operations import cat, stack
 from fastdrop.nn.recurrence import Cell, GRUCell, LSTMCell, Recurrence, ReLUCell, Share, TanhCell, Weights
 from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.random import check_generator, chosen_generator
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -98,8 +98,7 @@ class _Recurrent(Module):
             setattr(self, name, bool(flag))
         for name, rate in rates.items():
             setattr(self, name, _check_rate(name, rate))
-        if generator is not None and not isinstance(generator, Generator):
-            raise TypeError(f"generator must be a fastdrop.Generator, got a {type(generator).__name__}")
+        check_generator(generator)
         if rates["dropout"] and num_layers == 1:
             warnings.warn(
                 f"dropout={rates['dropout']} acts between layers, so that it does nothing with num_layers=1; "
@@ -196,7 +195,7 @@ class _Recurrent(Module):
         self, steps: int, batch: int, rates: dict[str, float], direction: int
     ) -> tuple[Share | None, list[Share | None]]:
         """Draw one layer's masks, in the order that the layers' docstrings promise."""
-        rng = fastdrop.default_generator() if self.generator is None else self.generator
+        rng = chosen_generator(self.generator)
         shape = (batch, self.hidden_size)
         p = rates["dropout_recurrent"]
         recurrent = Share(rng.mask(shape, p)) if self.training and p else None

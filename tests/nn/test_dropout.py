@@ -121,3 +121,27 @@ def test_in_place_gives_the_same_numbers(np_rng):
     y = F.dropout(x, 0.3, inplace=True, generator=fastdrop.Generator(4))
     assert y is x
     np.testing.assert_array_equal(x.array, F.dropout(values, 0.3, generator=fastdrop.Generator(4)).array)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda **rng: F.dropout(ones(3), 0.5, **rng),
+        lambda **rng: F.locked_dropout(ones(3, 2), 0.5, inplace=True, **rng),
+        lambda **rng: F.alpha_dropout(ones(3), 0.5, **rng),
+        lambda **rng: F.gaussian_dropout(ones(3), 0.5, **rng),
+        lambda **rng: F.gaussian_noise(ones(3), 0.5, **rng),
+        lambda **rng: F.activation_dropout(ones(3), 0.5, **rng),
+        lambda **rng: F.dropout_add(ones(3), ones(3), 0.5, **rng),
+        lambda **rng: F.zoneout(ones(3), ones(3), 0.5, **rng),
+        lambda **rng: F.embedding(np.array([0]), ones(3, 2), dropout=0.5, **rng),
+        lambda **rng: F.scaled_dot_product_attention(ones(2, 3), ones(2, 3), ones(2, 3), None, 0.5, **rng),
+        lambda **rng: nn.init.uniform_(ones(3), **rng),
+    ],
+)
+def test_what_is_no_generator_is_refused_by_name(call):
+    for other in (np.random.default_rng(0), 3):
+        with pytest.raises(
+            TypeError, match=f"generator has to be a fastdrop.Generator, but got a {type(other).__name__}"
+        ):
+            call(generator=other)

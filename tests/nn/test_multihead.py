@@ -255,7 +255,7 @@ x3 = np.ones((3, 2, 4), np.float32)
         (lambda layer: nn.MultiheadAttention(4, 2.0), TypeError, "num_heads has to be an integer"),
         (lambda layer: nn.MultiheadAttention(4, 2, kdim=-1), ValueError, "kdim has to be between 1"),
         (lambda layer: nn.MultiheadAttention(4, 2, 1.5), ValueError, "between 0 and 1, but got 1.5"),
-        (lambda layer: nn.MultiheadAttention(4, 2, generator=3), TypeError, "must be a fastdrop.Generator"),
+        (lambda layer: nn.MultiheadAttention(4, 2, generator=3), TypeError, "has to be a fastdrop.Generator"),
         (lambda layer: layer(x3, x3, x3[0]), RuntimeError, r"3 axes each, or 2 without a batch.*value \(2, 4\)"),
         (lambda layer: layer(x3, x3[..., :3], x3), RuntimeError, r"expecting 4 features of key, got shape \(3, 2, 3\)"),
         (lambda layer: layer(x3, x3, x3[:2]), RuntimeError, "must have one length"),
