@@ -243,16 +243,12 @@ static void do_tiles(const fd_job *j, int64_t begin, int64_t end) {
 
 /* ---- the plan ---- */
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /* The least multiple of n bits that is a number of words. */
 static int64_t whole_words(int64_t n) {
     int64_t bits = n;
     while (bits % 64) bits *= 2;
     return bits;
 }
-
-static int64_t magnitude(int64_t a) { return a < 0 ? -a : a; }
 
 /* Axis k moves to position `to`, those between shift inwards. */
 static void move_axis(fd_axis *axes, int k, int to) {
@@ -311,23 +307,23 @@ static void execute(fd_job *j, const fd_view *mask) {
     if (last.m == 1 && last.n >= LONG_ROW) {
         j->outer = inner;
         if (inner > 0 && j->axes[inner - 1].m == 0) j->outer = inner - 1;
-        j->chunks = ceil_div(last.n + FD_BLOCK_BITS - 1, CHUNK);
+        j->chunks = fd_ceil_div(last.n + FD_BLOCK_BITS - 1, CHUNK);
         const int64_t repeats = j->outer < inner ? j->axes[inner - 1].n : 1;
-        in_parallel(j, do_runs, count(j->axes, j->outer) * j->chunks, ceil_div(last.n, j->chunks) * repeats);
+        in_parallel(j, do_runs, count(j->axes, j->outer) * j->chunks, fd_ceil_div(last.n, j->chunks) * repeats);
     } else if (last.m == 0 && last.n >= LONG_ROW / 4) {
         j->outer = inner;
-        j->chunks = ceil_div(last.n, CHUNK);
-        in_parallel(j, do_constant, count(j->axes, j->outer) * j->chunks, ceil_div(last.n, j->chunks));
+        j->chunks = fd_ceil_div(last.n, CHUNK);
+        in_parallel(j, do_constant, count(j->axes, j->outer) * j->chunks, fd_ceil_div(last.n, j->chunks));
     } else {
         int a = inner; /* the axis with the shortest step in the mask */
         for (int i = 0; i < inner; i++)
-            if (j->axes[i].m && magnitude(j->axes[i].m) < magnitude(j->axes[a].m)) a = i;
-        if (a < inner && magnitude(last.m) >= FD_BLOCK_BITS / 2 && last.n > 1) {
+            if (j->axes[i].m && fd_magnitude(j->axes[i].m) < fd_magnitude(j->axes[a].m)) a = i;
+        if (a < inner && fd_magnitude(last.m) >= FD_BLOCK_BITS / 2 && last.n > 1) {
             move_axis(j->axes, a, inner - 1);
             j->a_axis = j->outer = inner - 1;
             const int64_t na = j->axes[inner - 1].n;
-            j->chunks = ceil_div(last.n, TILE_I) * ceil_div(na, TILE_A);
-            in_parallel(j, do_tiles, count(j->axes, j->outer) * j->chunks, ceil_div(last.n * na, j->chunks));
+            j->chunks = fd_ceil_div(last.n, TILE_I) * fd_ceil_div(na, TILE_A);
+            in_parallel(j, do_tiles, count(j->axes, j->outer) * j->chunks, fd_ceil_div(last.n * na, j->chunks));
         } else {
             j->outer = inner;
             while (j->outer > 0 && lie_together(j, &last)) {
@@ -342,8 +338,8 @@ static void execute(fd_job *j, const fd_view *mask) {
                 const int64_t period = whole_words(j->inner / j->axes[j->outer].n);
                 if (period <= CHUNK) j->period = period, j->chunk = CHUNK / period * period;
             }
-            j->chunks = ceil_div(j->inner, j->chunk);
-            in_parallel(j, do_rows, count(j->axes, j->outer) * j->chunks, ceil_div(j->inner, j->chunks));
+            j->chunks = fd_ceil_div(j->inner, j->chunk);
+            in_parallel(j, do_rows, count(j->axes, j->outer) * j->chunks, fd_ceil_div(j->inner, j->chunks));
         }
     }
 }

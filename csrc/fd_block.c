@@ -202,8 +202,6 @@ static void run_rows(const fd_job *j, const uint64_t *bits, size_t off, int64_t 
     }
 }
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static void some_chunks(void *arg, int64_t begin, int64_t end) {
     fd_job *j = arg;
     uint64_t *const memory = malloc(4 * j->words * sizeof *memory + FD_LINE);
@@ -270,10 +268,10 @@ static int execute(fd_job *j, const fd_view *seeds, const int64_t *shape, const 
 
     j->stretch = map < CHUNK ? CHUNK / map * map : map;
     if (j->stretch > j->part) j->stretch = j->part;
-    j->stretches = ceil_div(j->part, j->stretch);
+    j->stretches = fd_ceil_div(j->part, j->stretch);
     const int64_t most = REACHES * (j->reach < j->stretch / REACHES ? j->reach : j->stretch);
-    j->chunks = ceil_div(j->stretch, most > CHUNK ? most : CHUNK);
-    j->chunk = ceil_div(j->stretch, j->chunks);
+    j->chunks = fd_ceil_div(j->stretch, most > CHUNK ? most : CHUNK);
+    j->chunk = fd_ceil_div(j->stretch, j->chunks);
     const int64_t longest = least(j->chunk + j->reach + 64, j->stretch);
     j->words = FD_BITS_BUFFER((size_t)longest + 2 * FD_BLOCK_BITS) + 1;
     j->words += FD_LINE / 8 - j->words % (FD_LINE / 8);

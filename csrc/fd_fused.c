@@ -13,7 +13,7 @@ static void ahead(const void *p, size_t bytes) {
 #endif
 }
 
-static size_t item(const fd_args *args) { return args->dtype == FD_F64 ? 8 : args->dtype == FD_F32 ? 4 : 2; }
+static size_t item(const fd_args *args) { return (size_t)fd_item(args->dtype); }
 
 /* What lies beside n elements of y. */
 static void repeat(const fd_args *args, const void *y, size_t n, char *out) {

@@ -91,6 +91,7 @@ typedef void fd_normals_fn(const fd_law *law, uint64_t block, size_t nblocks, fl
 
 /* n elements of float32 or float64, aligned and in place: v * (1 + sigma * z) or v + sigma * z. */
 typedef void fd_noise_fn(fd_noise_kind kind, size_t n, const float *z, void *v, double sigma);
+
 /* What softmax does to a row of n float32 or float64, or to a part of one. Numbers are passed as float64, which holds
  * both. Sums are float64 over pieces of the row, and each piece's is made by lanes and added up in one order. */
 typedef struct {

@@ -43,8 +43,6 @@ static void some_outputs(void *job, int64_t begin, int64_t end) {
     }
 }
 
-static int64_t magnitude(int64_t a) { return a < 0 ? -a : a; }
-
 void fd_masks_apply(const fd_view *mask, int64_t count, const fd_law *laws, fd_dtype dtype, double scale, const void *x,
                     const int64_t *x_strides, void *y, const int64_t *y_strides, int64_t y_step) {
     fd_many_job j = {.part = *mask, .laws = laws, .count = count, .dtype = dtype, .scale = scale};
@@ -54,7 +52,7 @@ void fd_masks_apply(const fd_view *mask, int64_t count, const fd_law *laws, fd_d
         const fd_axis a = {mask->shape[i], mask->strides[i], x_strides[i], y_strides[i], 0};
         n *= a.n;
         int k = i; /* the longest steps in y outermost */
-        for (; k > 0 && magnitude(j.axes[k - 1].y) < magnitude(a.y); k--) j.axes[k] = j.axes[k - 1];
+        for (; k > 0 && fd_magnitude(j.axes[k - 1].y) < fd_magnitude(a.y); k--) j.axes[k] = j.axes[k - 1];
         j.axes[k] = a;
     }
     if (n == 0 || count == 0) return;

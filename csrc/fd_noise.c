@@ -143,8 +143,6 @@ static void some_tiles(void *job, int64_t begin, int64_t end) {
     }
 }
 
-static int64_t magnitude(int64_t a) { return a < 0 ? -a : a; }
-
 /* The noise runs forwards along every axis, and y is walked as it lies. */
 static void order_axes(fd_noise_job *j) {
     for (int i = 0; i < j->nd; i++) {
@@ -155,7 +153,7 @@ static void order_axes(fd_noise_job *j) {
         a->m = -a->m, a->x = -a->x, a->y = -a->y;
     }
     for (int i = 1; i < j->nd; i++)
-        for (int k = i; k > 0 && magnitude(j->axes[k - 1].y) < magnitude(j->axes[k].y); k--) {
+        for (int k = i; k > 0 && fd_magnitude(j->axes[k - 1].y) < fd_magnitude(j->axes[k].y); k--) {
             const fd_axis a = j->axes[k];
             j->axes[k] = j->axes[k - 1], j->axes[k - 1] = a;
         }
@@ -176,8 +174,6 @@ static int move_finest(fd_axis *axes, int nd) {
     return 1;
 }
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static void execute(fd_noise_job *j, const fd_view *noise) {
     for (int i = 0; i < j->nd; i++)
         if (j->axes[i].n == 0) return;
@@ -188,16 +184,15 @@ static void execute(fd_noise_job *j, const fd_view *noise) {
     const int64_t row = j->axes[j->nd - 1].n, along = tiles ? j->axes[outer].n : row, most = tiles ? TILE_A : CHUNK;
     int64_t rows = 1;
     for (int i = 0; i < outer; i++) rows *= j->axes[i].n;
-    j->chunks = ceil_div(along + FD_BLOCK_BITS - 1, most); /* one more where the first is cut short */
-    const int64_t across = tiles ? ceil_div(row, TILE_I) : 1, elements = tiles ? along * row : row;
+    j->chunks = fd_ceil_div(along + FD_BLOCK_BITS - 1, most); /* one more where the first is cut short */
+    const int64_t across = tiles ? fd_ceil_div(row, TILE_I) : 1, elements = tiles ? along * row : row;
     j->chunks *= across;
-    fd_parallel_for(tiles ? some_tiles : some_chunks, j, rows * j->chunks, ceil_div(elements, j->chunks) * AS_LONG);
+    fd_parallel_for(tiles ? some_tiles : some_chunks, j, rows * j->chunks, fd_ceil_div(elements, j->chunks) * AS_LONG);
 }
 
 void fd_noise_apply(const fd_view *noise, fd_dtype dtype, fd_noise_kind kind, double sigma, const void *x,
                     const int64_t *x_strides, void *y, const int64_t *y_strides) {
-    static const int64_t item[FD_NDTYPES] = {[FD_F32] = 4, [FD_F64] = 8, [FD_F16] = 2, [FD_BF16] = 2};
-    fd_noise_job j = {.kind = kind, .sigma = sigma, .x = x, .y = y, .item = item[dtype], .nd = noise->ndim};
+    fd_noise_job j = {.kind = kind, .sigma = sigma, .x = x, .y = y, .item = fd_item(dtype), .nd = noise->ndim};
     j.kernels = fd_kernels_in_use();
     j.noise = j.kernels->noise[dtype == FD_F64];
     j.dtype = dtype;

@@ -10,6 +10,9 @@ typedef struct {
     int64_t n, m, x, y, z;
 } fd_axis;
 
+static inline int64_t fd_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t fd_magnitude(int64_t a) { return a < 0 ? -a : a; }
+
 /* n elements of `item` bytes; steps in bytes. */
 static inline void fd_copy_strided(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t item,
                                    int64_t n) {

@@ -159,6 +159,7 @@ def check_out(cnp.ndarray x not None, out):
         return
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out has to be a NumPy array, but got a {type(out).__name__}")
+    out = np.asarray(out)  # the base class: a subclass may say anything of itself
     if out.dtype != x.dtype.newbyteorder("="):
         swapped = " (byte-swapped)" if not out.dtype.isnative else ""
         raise TypeError(f"out has to be a native {x.dtype.newbyteorder('=')} array, but got {out.dtype}{swapped}")

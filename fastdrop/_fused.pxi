@@ -33,7 +33,10 @@ def fused(Mask mask not None, str operation not None, x, second=None, out=None, 
     op.code = <fd_opcode><int>OPERATIONS[operation]
     op.activation = <fd_activation><int>ACTIVATIONS[activation]
     op.scale, op.shift, op.dropped = scale, shift, dropped
+    # Whatever runs the caller's code comes first: from the first look at a shape to the kernel nothing may change it.
     a = x if type(x) is np.ndarray else np.asarray(x)
+    if second is not None:
+        second = np.asarray(second)
     given = out
     if out is not None and type(out) is not np.ndarray and isinstance(out, np.ndarray):
         out = np.asarray(out)

@@ -91,7 +91,8 @@ def alpha_dropout(
     Notes
     -----
     The decisions are those of `fastdrop.dropout` under the same generator; they are guaranteed within a major version.
-    The constants are made in float64 and rounded to x's dtype; half types are computed in float32 and rounded once.
+    The constants are made in float64 and rounded to x's dtype; half types take them as float32, compute so, and round
+    once.
 
     References
     ----------
@@ -104,8 +105,6 @@ def alpha_dropout(
     array([ 0.77919394,  0.77919394, -0.77919394, -0.77919394], dtype=float32)
     """
     a = np.asarray(x)
-    if mask is not None and noise_shape is not None:
-        raise ValueError("mask brings its own decisions: give no noise_shape with it")
     decided = decide(a, p, training, noise_shape=noise_shape, rng=rng, mask=mask, out=out)
     if decided is None:
         return untouched(x, out)

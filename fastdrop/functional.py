@@ -110,8 +110,9 @@ def decide(
     if mask is not None:
         if not isinstance(mask, Mask):
             raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")
-        if rng is not None:
-            raise ValueError("mask brings its own decisions: give no rng with it")
+        if rng is not None or noise_shape is not None:
+            other = "rng" if rng is not None else "noise_shape"
+            raise ValueError(f"mask brings its own decisions: give no {other} with it")
         if mask.p != p:
             raise ValueError(f"mask has p={mask.p}, which has to be the p that is given, but got p={p}")
         mask = mask.broadcast_to(x.shape)
@@ -210,8 +211,6 @@ def dropout(
     a = np.asarray(x)
     p = check_p(p)
     standard = check_scaling(scaling) == "standard"
-    if mask is not None and noise_shape is not None:
-        raise ValueError("mask brings its own decisions: give no noise_shape with it")
     decided = decide(a, p, training, noise_shape=noise_shape, rng=rng, mask=mask, out=out)
     if decided is None:
         factor = 1.0 - p if standard else 1.0

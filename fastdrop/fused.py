@@ -28,7 +28,7 @@ def second_input(x: Array, second: ArrayLike, name: str, out: Array | None) -> A
     checked = check_second(x, second, name)
     if out is not None:
         check_out(x, out)
-        check_apart(out, checked, name)
+        check_apart(np.asarray(out), checked, name)
     return checked
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._core import Generator, Mask, fused
-from .functional import check_p, decide, untouched
+from .functional import KEEP_ALL, check_p, decide, untouched
 from .fused import second_input
 
 __all__ = ["zoneout"]
@@ -79,6 +79,9 @@ def zoneout(
         return fused(decided, "where", a, before, out, name="previous")
     if p == 0.0:
         return untouched(x, out)
-    wide = np.float64 if a.dtype == np.float64 else np.float32
-    mean = (a.astype(wide) * wide(1.0 - p) + before.astype(wide) * wide(p)).astype(a.dtype.newbyteorder("="))
+    if p == 1.0:  # not 0 * x, which an Inf or NaN would survive
+        return KEEP_ALL.apply(before, out)
+    wide = np.float64 if a.dtype.itemsize == 8 else np.float32
+    with np.errstate(all="ignore"):  # as in training
+        mean = (a.astype(wide) * wide(1.0 - p) + before.astype(wide) * wide(p)).astype(a.dtype.newbyteorder("="))
     return untouched(mean, out)

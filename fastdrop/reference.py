@@ -234,8 +234,9 @@ def normal_direction(word: NDArray[np.uint32]) -> tuple[NDArray[np.float32], NDA
     yy = y * y
     s = y * _polynomial(yy, "-0x1.33198ep+6", "0x1.4680a4p+6", "-0x1.4abc24p+5", "0x1.921fb6p+2")
     c = yy * _polynomial(yy, "0x1.d4f632p+5", "-0x1.55b2b4p+6", "0x1.03c1b0p+6", "-0x1.3bd3ccp+4") + np.float32(1)
-    cosine = np.choose(quarter, [c, -s, -c, s])
-    sine = np.choose(quarter, [s, c, -s, -c])
+    first, second, third = (quarter == k for k in range(3))  # no np.choose: it takes at most 32 axes
+    cosine = np.where(first, c, np.where(second, -s, np.where(third, -c, s)))
+    sine = np.where(first, s, np.where(second, c, np.where(third, -s, -c)))
     return cosine, sine
 
 

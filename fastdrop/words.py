@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._checks import check_int, check_p
 from ._core import Generator, Mask
-from .functional import decide, dropout
+from .functional import decide, dropout, untouched
 
 __all__ = ["embedding_dropout", "embedding_shape", "word_dropout"]
 
@@ -102,12 +102,12 @@ def word_dropout(
     unknown = check_int("unknown", unknown, int(limits.min), int(limits.max))
     decided = decide(a, p, training, rng=rng, mask=mask, out=out, floats=False)
     if decided is None and out is None:
-        return tokens if isinstance(tokens, np.ndarray) else a
-    y = np.empty_like(a, dtype=a.dtype.newbyteorder("="), subok=False) if out is None else out
+        return untouched(tokens)
+    y = np.empty_like(a, dtype=a.dtype.newbyteorder("="), subok=False) if out is None else np.asarray(out)
     np.copyto(y, a)
     if decided is not None:
         np.copyto(y, y.dtype.type(unknown), where=~np.asarray(decided))
-    return y
+    return y if out is None else out
 
 
 def embedding_dropout(

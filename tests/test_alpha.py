@@ -50,7 +50,7 @@ def test_the_same_bits_on_every_isa():
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.2, 0.5, 0.8])
 @pytest.mark.parametrize("function", [fd.alpha_dropout, fd.feature_alpha_dropout])
 def test_mean_and_variance_stay(p, function):
-    """Of 2^20 numbers (in 2^19 maps of two): both within 5 standard errors, which fails once in 1.7 million runs."""
+    """Of 2^20 numbers (in 2^19 maps of two): each within 5 standard errors, which fails once in 1.7 million."""
     x = np.random.default_rng(5).standard_normal((2**10, 2**9, 2))
     y = function(x, p, rng=fd.Generator(8)).ravel()
     n = y.size / 2 if function is fd.feature_alpha_dropout else y.size

@@ -1,4 +1,4 @@
-"""Every kind of dropout is complete: function, layer, docstring, README row, bench row. What each does: its own test file."""
+"""Every kind of dropout is complete: function, layer, docstring, rows in the README and in the benchmarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastdrop.nn import functional as F
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 
-# function, layer (None: the function on tensors alone, or part of another layer), bench family, arguments after x
+# function: layer (None: the function alone, or a part of another layer), bench family, what comes after x
 KINDS = {
     "dropout": ("Dropout", "forward", ()),
     "dropout1d": ("Dropout1d", "spatial-nchw", ()),
@@ -41,8 +41,15 @@ KINDS = {
     "dropout_add": ("DropoutAdd", "dropout-add", ("residual",)),
     "softmax_dropout": (None, "softmax-dropout", ()),
 }
-SHAPES = {"drop_block1d": (4, 8, 9), "drop_block2d": (4, 8, 9, 9), "drop_block3d": (2, 4, 5, 5, 5), "dropout1d": (4, 8, 9), "locked_dropout": (9, 4, 8),
-          "dropout3d": (2, 4, 5, 5, 5), "word_dropout": (30, 40), "embedding_dropout": (30, 40)}  # fmt: skip
+SHAPES = {
+    "drop_block1d": (4, 8, 9),
+    "drop_block3d": (2, 4, 5, 5, 5),
+    "dropout1d": (4, 8, 9),
+    "dropout3d": (2, 4, 5, 5, 5),
+    "embedding_dropout": (30, 40),
+    "locked_dropout": (9, 4, 8),
+    "word_dropout": (30, 40),
+}
 kinds = pytest.mark.parametrize("name", KINDS)
 
 

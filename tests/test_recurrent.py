@@ -30,7 +30,7 @@ def test_it_is_the_reference(isa, dtype, shape):
 
 
 def test_rate_and_independence():
-    """A million decisions: rate and correlation of neighbours within 5 standard deviations (once in 1.7 million)."""
+    """A million decisions: rate and correlation of neighbours, each within 5 standard deviations (1 in 1.7 million)."""
     n, p = 10**6, 0.15
     kept = fd.zoneout(np.ones(n, np.float32), np.zeros(n, np.float32), p, rng=fd.Generator(5)).astype(float)
     assert abs(kept.mean() - (1 - p)) < 5 * np.sqrt(p * (1 - p) / n)
@@ -52,6 +52,16 @@ def test_outside_of_training_it_is_the_expectation(dtype):
     out = np.empty_like(x)
     assert fd.zoneout(x, before, 0.25, False, rng=rng, out=out) is out and np.array_equal(out, y)
     assert rng.call == 1
+
+
+def test_the_expectation_is_what_it_is_for_any_byte_order_and_selects_where_p_is_one(dtype):
+    x, before = states((30, 40), dtype)
+    if np.dtype(dtype).kind == "f":  # NumPy swaps no bytes of ml_dtypes' types
+        swapped = x.astype(x.dtype.newbyteorder())
+        assert np.array_equal(fd.zoneout(swapped, before, 0.1, False), fd.zoneout(x, before, 0.1, False))
+    x[:2] = np.array([[np.inf], [np.nan]])
+    y = fd.zoneout(x, before, 1.0, False)
+    assert np.array_equal(y, before) and not np.shares_memory(y, before)
 
 
 def test_gradients(check_gradients):

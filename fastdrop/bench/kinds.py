@@ -38,14 +38,16 @@ def either(kept: Callable[..., Any], dropped: Callable[..., Any], per: Callable[
         wide, beside, given = x.astype(np.float64), z.astype(np.float64), y.astype(np.float64)
         values = [np.broadcast_to(f(wide, beside, p), x.shape) for f in (kept, dropped)]
         close = {2: 2e-2, 4: 4e-6, 8: 1e-12}[x.dtype.itemsize]
-        hits = [np.abs(given - v) <= close * np.maximum(1, np.abs(v)) for v in values]
+        least = min(1.0, float(np.abs(values[0]).mean()))  # what is an absolute error here: softmax' values are small
+        hits = [np.abs(given - v) <= close * np.maximum(least, np.abs(v)) for v in values]
         if not (hits[0] | hits[1]).all():
             raise WrongAnswer("an element is neither what is kept nor what is dropped")
         telling = ~hits[0] | ~hits[1]
         if not telling.any():
             return
-        share = float(np.count_nonzero(telling & hits[1])) / float(np.count_nonzero(telling))
-        count = math.prod(per(x.shape))
+        seen = np.count_nonzero(telling)
+        share = np.count_nonzero(telling & hits[1]) / seen
+        count = max(1, math.prod(per(x.shape)) * seen // x.size)  # decisions that show
         bound = max(DEVIATIONS * math.sqrt(p * (1 - p) / count), 12 / count)
         if abs(share - p) > bound:
             raise WrongAnswer(f"dropped {share:.6f} in {count} decisions where p is {p:g} (allowed: {bound:.6f} off)")
@@ -203,7 +205,8 @@ def _spread(p: float) -> float:
 
 
 def _softmax(x: Array) -> Array:
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    wide = x.astype(np.promote_types(x.dtype, np.float32))
+    e = np.exp(wide - wide.max(axis=-1, keepdims=True))
     y: Array = e / e.sum(axis=-1, keepdims=True)
     return y
 

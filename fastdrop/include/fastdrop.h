@@ -112,6 +112,7 @@ void fd_mask_fused(const fd_view *mask, fd_dtype dtype, const fd_op *op, const v
  * laws[t] instead of its own. y_strides are those of one output. None may overlap x or another. */
 void fd_masks_apply(const fd_view *mask, int64_t count, const fd_law *laws, fd_dtype dtype, double scale, const void *x,
                     const int64_t *x_strides, void *y, const int64_t *y_strides, int64_t y_step);
+
 /* What is done with normals z: y = x * (1 + sigma z), or y = x + sigma z. */
 typedef enum { FD_NOISE_TIMES = 0, FD_NOISE_PLUS = 1 } fd_noise_kind;
 
@@ -122,6 +123,7 @@ void fd_noise_apply(const fd_view *noise, fd_dtype dtype, fd_noise_kind kind, do
 
 /* The normals of a view themselves, in C order. */
 void fd_normals(const fd_view *noise, float *out);
+
 /* DropBlock: y has `shape`, and each dropped bit of the mask drops a block of y, the one that starts at the same index.
  * Along axis k a block has shape[k] - seeds->shape[k] + 1 elements: one where the shapes agree, so that equal shapes
  * make it fd_mask_apply. An element is kept where every block over it is. 0, or -1: there was no memory for bits, and y
@@ -132,6 +134,7 @@ int fd_block_apply(const fd_view *seeds, const int64_t *shape, fd_dtype dtype, d
 
 /* The same keep decisions, one byte (0 or 1) per element, in C order. */
 int fd_block_bools(const fd_view *seeds, const int64_t *shape, void *out);
+
 /* Softmax along the last axis, and dropout of what comes out, in one pass:
  *
  *   P = exp(x - max) / sum(exp(x - max)),   y = keep ? P * scale : +0

@@ -128,6 +128,20 @@ def test_fastdrop_takes_a_new_mask_each_time(family: str) -> None:
     assert ready.answer(ready.call()).mask != ready.answer(ready.call()).mask
 
 
+@pytest.mark.parametrize(("errors", "right"), [(4.9, True), (5.1, False)])
+def test_only_decisions_that_show_count(errors: float, right: bool) -> None:
+    """ReLU hides what becomes of half of the elements: the share's standard error is that of the other half."""
+    x = np.where(np.arange(N) % 2, 1.0, -1.0)
+    shown = N // 2
+    dropped = int(shown * (0.5 + errors * np.sqrt(0.25 / shown)))
+    y = np.where(np.cumsum(x > 0) <= dropped, 0.0, np.maximum(x, 0) / 0.5)
+    if right:
+        KINDS["relu-dropout"].check(x, x, y, 0.5)
+    else:
+        with pytest.raises(WrongAnswer, match=f"in {shown} decisions"):
+            KINDS["relu-dropout"].check(x, x, y, 0.5)
+
+
 def test_a_backward_of_another_mask_is_caught() -> None:
     case = Case("forward+backward", N, p=0.5)
     arrays = Arrays(case)
