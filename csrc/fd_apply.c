@@ -82,13 +82,16 @@ static void run(const fd_job *j, const uint64_t *bits, size_t off, int64_t n, pl
         run_together(j, j->run, bits, off, n, p);
         return;
     }
+    /* What has gaps goes through buffers; what stands still is put there once. */
     _Alignas(64) char in[PACK * 8], out[PACK * 8], second[PACK * 8];
+    const int x_lies = a->x == j->x_item, z_lies = a->z == j->z_item, y_lies = a->y == j->y_item;
     for (int64_t i = 0; i < n; i += PACK, p = further(p, PACK, a)) {
         const int64_t k = n - i < PACK ? n - i : PACK;
-        fd_copy_strided(in, j->x_item, p.x, a->x, j->x_item, k);
-        if (j->z_item) fd_copy_strided(second, j->z_item, p.z, a->z, j->z_item, k);
-        run_together(j, j->plain, bits, off + (size_t)i, k, (place){in, second, out}); /* `out` is read again at once */
-        fd_copy_strided(p.y, a->y, out, j->y_item, j->y_item, k);
+        if (!x_lies && (i == 0 || a->x)) fd_copy_strided(in, j->x_item, p.x, a->x, j->x_item, k);
+        if (!z_lies && (i == 0 || a->z)) fd_copy_strided(second, j->z_item, p.z, a->z, j->z_item, k);
+        const place here = {x_lies ? p.x : in, z_lies ? p.z : second, y_lies ? p.y : out};
+        run_together(j, j->plain, bits, off + (size_t)i, k, here); /* `out` is read again at once */
+        if (!y_lies) fd_copy_strided(p.y, a->y, out, j->y_item, j->y_item, k);
     }
 }
 

@@ -69,22 +69,15 @@ static const float *row_normals(window *w, uint64_t e, int64_t step, int64_t n, 
     return room;
 }
 
-static void move(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t item, int64_t n) {
-    if (to_step == item && from_step == item)
-        memcpy(to, from, (size_t)(n * item));
-    else
-        fd_copy_strided(to, to_step, from, from_step, item, n);
-}
-
 static void apply_chunk(const fd_noise_job *j, const float *z, int64_t n, const char *x, int64_t x_step, char *y,
                         int64_t y_step) {
     _Alignas(FD_LINE) char v[CHUNK * 8];
     _Alignas(FD_LINE) float wide[CHUNK];
     if (j->noise == NULL) {
-        move(y, y_step, (const char *)z, j->item, j->item, n);
+        fd_copy_strided(y, y_step, (const char *)z, j->item, j->item, n);
         return;
     }
-    move(v, j->item, x, x_step, j->item, n);
+    fd_copy_strided(v, j->item, x, x_step, j->item, n);
     if (j->kernels->widen[j->dtype] != NULL) {
         j->kernels->widen[j->dtype](v, wide, (size_t)n);
         j->noise(j->kind, (size_t)n, z, wide, j->sigma);
@@ -92,7 +85,7 @@ static void apply_chunk(const fd_noise_job *j, const float *z, int64_t n, const 
     } else {
         j->noise(j->kind, (size_t)n, z, v, j->sigma);
     }
-    move(y, y_step, v, j->item, j->item, n);
+    fd_copy_strided(y, y_step, v, j->item, j->item, n);
 }
 
 static void some_chunks(void *job, int64_t begin, int64_t end) {

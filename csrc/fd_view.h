@@ -13,9 +13,20 @@ typedef struct {
 static inline int64_t fd_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t fd_magnitude(int64_t a) { return a < 0 ? -a : a; }
 
-/* n elements of `item` bytes; steps in bytes. */
+/* n elements of `item` bytes from one spacing to another; steps in bytes. */
 static inline void fd_copy_strided(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t item,
                                    int64_t n) {
+    if (to_step == item && from_step == item) {
+        memcpy(to, from, (size_t)(n * item));
+        return;
+    }
+    if (to_step == item && from_step == 0 &&
+        n > 0) { /* one element many times: what is there is copied, ever more of it */
+        memcpy(to, from, (size_t)item);
+        for (int64_t done = 1; done < n; done *= 2)
+            memcpy(to + done * item, to, (size_t)((n - done < done ? n - done : done) * item));
+        return;
+    }
     for (int64_t i = 0; i < n; i++, to += to_step, from += from_step) {
         switch (item) {
         case 2: memcpy(to, from, 2); break;

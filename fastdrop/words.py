@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import check_int, check_p
-from ._core import Generator, Mask
+from ._core import Generator, Mask, fused
 from .functional import decide, dropout, untouched
 
 __all__ = ["embedding_dropout", "embedding_shape", "word_dropout"]
@@ -104,6 +104,10 @@ def word_dropout(
     if decided is None and out is None:
         return untouched(tokens)
     y = np.empty_like(a, dtype=a.dtype.newbyteorder("="), subok=False) if out is None else np.asarray(out)
+    if decided is not None and a.dtype.isnative and a.itemsize >= 4:  # to select by the bit is to select floats so wide
+        wide = f"f{a.itemsize}"
+        fused(decided, "where", a.view(wide), np.array(unknown, a.dtype).view(wide), y.view(wide))
+        return y if out is None else out
     np.copyto(y, a)
     if decided is not None:
         np.copyto(y, y.dtype.type(unknown), where=~np.asarray(decided))

@@ -131,3 +131,18 @@ def test_bad_input_takes_no_call(call, error, words):
     with pytest.raises(error, match=words):
         call(rng)
     assert rng.call == 0
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+def test_every_integer_stays_as_it_is(isa, width):
+    """Bits that would be NaN as a float, too: wide integers are selected by the kernels for floats."""
+    top = np.iinfo(f"i{width}").max
+    near = {4: 0x7F800001, 8: 0x7FF0000000000001}.get(width, top // 2)
+    tokens = np.concatenate([np.arange(near, near + 40), np.arange(top - 40, top), [-1, 0, -top - 1]]).astype(
+        f"i{width}"
+    )
+    kept = np.asarray(fd.Generator(1).mask(tokens.shape, 0.3))
+    y = fd.word_dropout(tokens, 0.3, unknown=near, rng=fd.Generator(1))
+    assert np.array_equal(y, np.where(kept, tokens, tokens.dtype.type(near)))
+    out = tokens[::-1].copy()[::-1]
+    assert fd.word_dropout(out, 0.3, unknown=near, rng=fd.Generator(1), out=out) is out and np.array_equal(out, y)

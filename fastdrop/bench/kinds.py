@@ -163,6 +163,17 @@ def _tokens(shape: Shape) -> Shape:
     return (*shape[:-1], 1)
 
 
+def _integers(x: Array) -> Array:
+    """The bits as integers: words, of which 0 is the unknown one, and +0 as a float."""
+    words: Array = x.view(f"i{x.dtype.itemsize}")
+    return words
+
+
+def _torch_words(torch: Any, x: Any, z: Any, p: float) -> Any:
+    words = x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
+    return torch.where(bernoulli(words, tuple(words.shape), 1 - p).bool(), words, 0).view(x.dtype)
+
+
 def _maps(shape: Shape) -> Shape:
     return (*shape[:2], *(1,) * (len(shape) - 2))
 
@@ -268,6 +279,12 @@ KINDS = {
         "locked dropout", "`y = locked_dropout(x)` of (T, N, C): the same features at every step", cube,
         lambda x, z, y, p, rng: fd.locked_dropout(x, p, rng=rng, out=y),
         _naive_shared(_steps), _torch_shared(_steps), either(scaled, zero, _steps),
+    ),
+    "word": Kind(
+        "word dropout", "`y = word_dropout(tokens)` of integers, as wide as the dtype says", square,
+        lambda x, z, y, p, rng: fd.word_dropout(_integers(x), p, rng=rng, out=_integers(y)),
+        lambda x, z, p, rng: np.where(rng.random(x.shape) >= p, _integers(x), 0).astype(f"i{x.itemsize}").view(x.dtype),
+        _torch_words, either(lambda x, z, p: x, zero, each),
     ),
     "embedding": Kind(
         "embedding dropout", "`y = embedding_dropout(w)` of (V, D): whole rows", square,
