@@ -42,22 +42,18 @@ static int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- runs of elements, as they lie and as they are computed with ---- */
 
-static void copy_strided(char *to, int64_t to_step, const char *from, int64_t from_step, int64_t item, int64_t n) {
-    for (int64_t i = 0; i < n; i++, to += to_step, from += from_step) memcpy(to, from, (size_t)item);
-}
-
 /* n elements from p on as float32 or float64: where they are, or in `room`. */
 static const char *loaded(const softmax_job *j, const char *p, int64_t step, int64_t n, char *room) {
     const int plain = step == j->item || n == 1;
     if (j->item == j->real) {
         if (plain) return p;
-        copy_strided(room, j->real, p, step, j->item, n);
+        fd_copy_strided(room, j->real, p, step, j->item, n);
         return room;
     }
     char raw[PIECE * 2];
     for (int64_t i = 0; i < n; i += PIECE) {
         const int64_t k = min(n - i, PIECE);
-        if (!plain) copy_strided(raw, j->item, p + i * step, step, j->item, k);
+        if (!plain) fd_copy_strided(raw, j->item, p + i * step, step, j->item, k);
         j->kernels->widen[j->dtype](plain ? p + i * step : raw, (float *)(void *)room + i, (size_t)k);
     }
     return room;
@@ -79,7 +75,7 @@ static void stored(const softmax_job *j, char *room, char *y, int64_t n) {
         return;
     }
     if (j->item == j->real) {
-        copy_strided(y, j->y_step, room, j->real, j->item, n);
+        fd_copy_strided(y, j->y_step, room, j->real, j->item, n);
         return;
     }
     for (int64_t i = 0; i < n; i += PIECE, y += PIECE * j->y_step) {
@@ -89,7 +85,7 @@ static void stored(const softmax_job *j, char *room, char *y, int64_t n) {
         if (j->stream)
             put_lines(j, raw, y, k * j->item);
         else if (!plain)
-            copy_strided(y, j->y_step, raw, j->item, j->item, k);
+            fd_copy_strided(y, j->y_step, raw, j->item, j->item, k);
     }
 }
 
@@ -308,7 +304,6 @@ static void some_rows(void *job, int64_t begin, int64_t end) {
 
 static void execute(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides,
                     const void *dy, const int64_t *dy_strides, void *y, const int64_t *y_strides, void *rows) {
-    static const int64_t items[FD_NDTYPES] = {[FD_F32] = 4, [FD_F64] = 8, [FD_F16] = 2, [FD_BF16] = 2};
     const int last = mask->ndim - 1;
     softmax_job j = {.law = mask->law,
                      .start = mask->start,
@@ -318,7 +313,7 @@ static void execute(const fd_view *mask, fd_dtype dtype, double scale, const voi
                      .dy = dy,
                      .y = y,
                      .rows = rows,
-                     .item = items[dtype],
+                     .item = fd_item(dtype),
                      .m_nd = mask->ndim,
                      .nd = last,
                      .count = 1};

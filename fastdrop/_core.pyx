@@ -2,9 +2,8 @@
 """Generator, Mask and Noise: buffers in, C calls with the GIL released out.
 
 A Mask is a value: the law (key, call, q) and a strided view (start, shape, strides) over its bits; Noise is one over its
-normals. Arguments are
-checked here or in _checks.py before any memory is touched; which bits a view names is _views.py's; everything after
-that is C. Policy (what to drop, when, how to scale) lives in functional.py.
+normals. Arguments are checked here or in _checks.py before any memory is touched; which bits a view names is _views.py's;
+everything after that is C. Policy (what to drop, when, how to scale) lives in functional.py.
 """
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.pycapsule cimport PyCapsule_New

@@ -8,6 +8,11 @@ cdef cnp.ndarray axis_last(cnp.ndarray x, int axis):
     return x if axis == cnp.PyArray_NDIM(x) - 1 else np.moveaxis(x, axis, -1)
 
 
+cdef object plain_array(object out):
+    """`out` without a subclass' methods and properties, which could say what is not so."""
+    return np.asarray(out) if type(out) is not np.ndarray and isinstance(out, np.ndarray) else out
+
+
 cdef Mask mask_axis_last(Mask mask, int axis):
     cdef int nd = mask.view.ndim
     if axis == nd - 1:
@@ -18,6 +23,8 @@ cdef Mask mask_axis_last(Mask mask, int axis):
 def softmax_dropout(Mask mask not None, cnp.ndarray x not None, int axis, out=None, cnp.ndarray rows=None):
     """Softmax of x along `axis`, under a mask of x's shape, into `out`; what backward needs, into `rows`."""
     cdef int code = dtype_code(x)
+    given = out
+    out = plain_array(out)
     if out is not None:
         check_out(x, out)
     x = native(x)
@@ -31,7 +38,7 @@ def softmax_dropout(Mask mask not None, cnp.ndarray x not None, int axis, out=No
         fd_softmax_dropout(&m.view, <fd_dtype>code, scale, cnp.PyArray_DATA(a),
                            <const int64_t *>cnp.PyArray_STRIDES(a), cnp.PyArray_DATA(y),
                            <const int64_t *>cnp.PyArray_STRIDES(y), saved)
-    return result
+    return result if given is None else given
 
 
 def softmax_dropout_grad(Mask mask not None, cnp.ndarray x not None, cnp.ndarray rows,
@@ -41,10 +48,14 @@ def softmax_dropout_grad(Mask mask not None, cnp.ndarray x not None, cnp.ndarray
     Without `rows`, x are the probabilities.
     """
     cdef int code = dtype_code(x)
+    given = out
+    out = plain_array(out)
     if out is not None:
         check_out(x, out)
         if not plain_out(dy, out):
             check_apart(out, dy, "dy")
+        if rows is not None and np.may_share_memory(rows, out):
+            raise ValueError("out overlaps saved.rows: pass memory of its own, dy or saved.x")
     x, dy = native(x), native(dy)
     result = out if out is not None else PyArray_NewLikeArray(dy, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
     cdef cnp.ndarray a = axis_last(x, axis)
@@ -58,4 +69,4 @@ def softmax_dropout_grad(Mask mask not None, cnp.ndarray x not None, cnp.ndarray
                                 <const int64_t *>cnp.PyArray_STRIDES(a), state,
                                 cnp.PyArray_DATA(g), <const int64_t *>cnp.PyArray_STRIDES(g), cnp.PyArray_DATA(dx),
                                 <const int64_t *>cnp.PyArray_STRIDES(dx))
-    return result
+    return result if given is None else given

@@ -124,6 +124,8 @@ def feature_alpha_dropout(
 ) -> Array:
     """`alpha_dropout` of whole channels: one decision per example and channel of (N, C, ...), as `spatial_dropout`.
 
+    Formula and paper are `alpha_dropout`'s, with one m for all places of a channel.
+
     Parameters
     ----------
     x : array_like

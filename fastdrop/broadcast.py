@@ -184,6 +184,8 @@ def dropout1d(
 ) -> Array:
     """`spatial_dropout` of (N, C, L) or (C, L); with `channels_last` of (N, L, C) or (L, C).
 
+    ``y = m x / (1 - p)`` with one keep decision m per example and channel; parameters, result and paper are as there.
+
     Raises
     ------
     ValueError
@@ -212,6 +214,7 @@ def dropout2d(
 ) -> Array:
     """`spatial_dropout` of (N, C, H, W); with `channels_last` of (N, H, W, C).
 
+    ``y = m x / (1 - p)`` with one keep decision m per example and channel; parameters, result and paper are as there.
     Three axes are read as (N, C, L), with a warning, as PyTorch does: it is not told whether the first is a batch.
 
     Raises
@@ -244,6 +247,8 @@ def dropout3d(
     out: Array | None = None,
 ) -> Array:
     """`spatial_dropout` of (N, C, D, H, W) or (C, D, H, W); with `channels_last` of (N, D, H, W, C) or (D, H, W, C).
+
+    ``y = m x / (1 - p)`` with one keep decision m per example and channel; parameters, result and paper are as there.
 
     Raises
     ------

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from ._checks import check_p
+from ._checks import check_int, check_p
 from ._core import Generator, Mask, check_dtype, check_out
 from .random import check_generator, default_generator
 
@@ -78,6 +78,12 @@ def _plan(
     elif mask is None:
         mask = (default_generator() if rng is None else rng).mask(a.shape, p)
     return a, at % a.ndim, mask
+
+
+def _rows_of(x: Array, axis: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of `SoftmaxRows.rows`."""
+    dtype = np.dtype(np.float64 if x.dtype.itemsize == 8 else np.float32)
+    return (*x.shape[:axis], *x.shape[axis + 1 :], 2), dtype
 
 
 def softmax_dropout(
@@ -198,9 +204,31 @@ def softmax_dropout_forward(
     if isinstance(out, np.ndarray) and isinstance(x, np.ndarray) and np.may_share_memory(x, out):
         raise ValueError("out may not share memory with x here: backward needs x")
     a, at, drawn = _plan(x, p, training, axis, rng, mask, out)
-    rows = np.empty((*a.shape[:at], *a.shape[at + 1 :], 2), np.float64 if a.dtype.itemsize == 8 else np.float32)
+    rows = np.empty(*_rows_of(a, at))
     y = _core.softmax_dropout(drawn, a, at, out, rows)
     return y, SoftmaxRows(a, rows, drawn, at)
+
+
+def _checked(saved: SoftmaxRows) -> SoftmaxRows:
+    """`saved`, which anybody may have put together: _core takes its parts for fitting."""
+    if not isinstance(saved.x, np.ndarray):
+        raise TypeError(f"saved.x has to be a NumPy array, but got a {type(saved.x).__name__}")
+    if not isinstance(saved.mask, Mask):
+        raise TypeError(f"saved.mask has to be a fastdrop.Mask, but got a {type(saved.mask).__name__}")
+    x = np.asarray(saved.x)
+    check_dtype(x)
+    axis = check_int("saved.axis", saved.axis, 0, x.ndim - 1)
+    if saved.mask.shape != x.shape:
+        raise ValueError(f"saved.mask has to have the shape of saved.x, {x.shape}, but got {saved.mask.shape}")
+    if saved.rows is None:
+        return SoftmaxRows(x, None, saved.mask, axis)
+    if not isinstance(saved.rows, np.ndarray):
+        raise TypeError(f"saved.rows has to be a NumPy array or None, but got a {type(saved.rows).__name__}")
+    rows = np.asarray(saved.rows)
+    shape, dtype = _rows_of(x, axis)
+    if rows.shape != shape or rows.dtype != dtype:
+        raise ValueError(f"saved.rows has to be {dtype} of shape {shape}, but got {rows.dtype} of shape {rows.shape}")
+    return SoftmaxRows(x, np.ascontiguousarray(rows), saved.mask, axis)
 
 
 def softmax_dropout_backward(dy: ArrayLike, saved: SoftmaxRows, out: Array | None = None) -> Array:
@@ -225,7 +253,7 @@ def softmax_dropout_backward(dy: ArrayLike, saved: SoftmaxRows, out: Array | Non
     Raises
     ------
     TypeError, ValueError
-        If dy is of another dtype or shape than x, or `out` is no place for dx.
+        If dy is of another dtype or shape than x, `out` is no place for dx, or parts of `saved` do not fit each other.
 
     Examples
     --------
@@ -236,7 +264,7 @@ def softmax_dropout_backward(dy: ArrayLike, saved: SoftmaxRows, out: Array | Non
     """
     if not isinstance(saved, SoftmaxRows):
         raise TypeError(f"saved has to be what softmax_dropout_forward gives, but got a {type(saved).__name__}")
-    x, rows, mask, axis = saved
+    x, rows, mask, axis = _checked(saved)
     g = np.asarray(dy)
     if g.dtype.newbyteorder("=") != x.dtype.newbyteorder("="):
         raise TypeError(f"dy has to have the dtype of x, {x.dtype}, but got {g.dtype}")

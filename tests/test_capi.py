@@ -14,6 +14,7 @@ import pytest
 import fastdrop as fd
 
 C_SOURCE = """
+#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <fastdrop.h>
 
@@ -38,7 +39,34 @@ static PyObject *bits(PyObject *self, PyObject *args) {
     return Py_BuildValue("Nfs", out, sum, fd->isa());
 }
 
-static PyMethodDef methods[] = {{"bits", bits, METH_VARARGS, ""}, {NULL, NULL, 0, NULL}};
+/* What each further member makes of x = 0, 1, ..., 59 as (5, 12), under the mask (key, call, .3): a tuple of bytes. */
+static PyObject *kinds(PyObject *self, PyObject *args) {
+    unsigned long long key, call;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KK", &key, &call)) return NULL;
+    float x[60], y[60], many[2][60], grad[60], noisy[60], normals[60], block[60], soft[60], rows[10], back[60];
+    unsigned char bools[60];
+    const int64_t shape[] = {5, 12}, steps[] = {12, 1}, bytes[] = {48, 4}, places[] = {4, 10};
+    const fd_law law = {key, call, fd->threshold(0.3)}, laws[] = {law, {key, call + 1, law.q}};
+    const fd_view mask = {law, 0, 2, shape, steps}, seeds = {law, 0, 2, places, steps};
+    const fd_op op = {FD_ACT, FD_RELU, 2, 0, 0}, op_grad = {FD_ACT_GRAD, FD_RELU, 2, 0, 0};
+    for (int i = 0; i < 60; i++) x[i] = (float)(i % 12);
+    fd->mask_fused(&mask, FD_F32, &op, x, bytes, x, bytes, y, bytes);
+    fd->mask_fused(&mask, FD_F32, &op_grad, x, bytes, x, bytes, grad, bytes);
+    fd->masks_apply(&mask, 2, laws, FD_F32, 2, x, bytes, many, bytes, sizeof many[0]);
+    fd->noise_apply(&mask, FD_F32, FD_NOISE_PLUS, 0.5, x, bytes, noisy, bytes);
+    fd->normals(&mask, normals);
+    if (fd->block_apply(&seeds, shape, FD_F32, 2, x, bytes, block, bytes) != 0) return PyErr_NoMemory();
+    if (fd->block_bools(&seeds, shape, bools) != 0) return PyErr_NoMemory();
+    fd->softmax_dropout(&mask, FD_F32, 1 / 0.7, x, bytes, soft, bytes, rows);
+    fd->softmax_dropout_grad(&mask, FD_F32, 1 / 0.7, x, bytes, rows, x, bytes, back, bytes);
+#define BYTES(a) (const char *)a, (Py_ssize_t)sizeof a
+    return Py_BuildValue("y#y#y#y#y#y#y#y#y#", BYTES(y), BYTES(grad), BYTES(many), BYTES(noisy), BYTES(normals),
+                         BYTES(block), BYTES(bools), BYTES(soft), BYTES(back));
+}
+
+static PyMethodDef methods[] = {
+    {"bits", bits, METH_VARARGS, ""}, {"kinds", kinds, METH_VARARGS, ""}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "c_user", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_c_user(void) {
@@ -50,7 +78,7 @@ PyMODINIT_FUNC PyInit_c_user(void) {
 CYTHON_SOURCE = """
 # cython: language_level=3
 from libc.stdint cimport int64_t, uint64_t
-from fastdrop._core cimport Generator, Mask, c_api, fd_api
+from fastdrop._core cimport Generator, Mask, c_api, fd_api, FD_F32
 
 def kept(Mask mask):
     '''How many elements of a one-dimensional mask are kept, from its C view.'''
@@ -63,6 +91,15 @@ def kept(Mask mask):
     for i in range(mask.view.shape[0]):
         n += packed[i // 8] >> (i % 8) & 1
     return n, mask.p
+
+def softmax(Mask mask, const float[:, ::1] x, float[:, ::1] y, float[:, ::1] dx):
+    '''The last two members of the table: they come out right where it is the same one on both sides.'''
+    cdef int64_t[2] steps
+    cdef float[2] rows
+    steps[0], steps[1] = 4 * x.shape[1], 4
+    assert x.shape[0] == 1
+    c_api().softmax_dropout(&mask.view, FD_F32, 2.0, &x[0, 0], steps, &y[0, 0], steps, rows)
+    c_api().softmax_dropout_grad(&mask.view, FD_F32, 2.0, &x[0, 0], steps, rows, &x[0, 0], steps, &dx[0, 0], steps)
 """
 
 SETUP = """
@@ -95,6 +132,29 @@ def test_a_c_extension_uses_the_kernels(tmp_path):
     packed, kept, isa = user.bits(2**63, 5, 0.3, 77, 100)
     assert packed == mask.packbits().tobytes()
     assert kept == np.asarray(mask).sum() and isa == fd.isa()
+    check_kinds(user)
+
+
+def check_kinds(user):
+    """Every further member of the table, against what Python gives."""
+    x = np.tile(np.arange(12, dtype=np.float32), (5, 1))
+    mask, other = (fd.Mask(9, call, 0.3, x.shape) for call in (4, 5))
+    noise = fd.Noise(9, 4, x.shape)
+    seeds = mask[:4, :10]
+    soft, saved = fd.softmax.softmax_dropout_forward(x, 0.3, mask=mask)
+    wanted = [
+        mask.apply(2 * x, scale=2),  # relu(x + x)
+        mask.apply(np.where(x > 0, x, 0), scale=2),
+        np.stack([mask.apply(x, scale=2), other.apply(x, scale=2)]),
+        noise.apply(x, sigma=0.5, kind="additive"),
+        np.asarray(noise),
+        np.where(fd.drop_block_mask(seeds, x.shape), 2 * x, 0),
+        fd.drop_block_mask(seeds, x.shape),
+        soft,
+        fd.softmax.softmax_dropout_backward(x, saved),
+    ]
+    for got, want in zip(user.kinds(9, 4), wanted, strict=True):
+        assert got == want.tobytes()
 
 
 def test_a_cython_extension_cimports_the_classes(tmp_path):
@@ -108,3 +168,8 @@ def test_a_cython_extension_cimports_the_classes(tmp_path):
     user = build(tmp_path, "cython_user", modules, "import os\nfrom Cython.Build import cythonize")
     mask = fd.Generator(3).mask(1000, p=0.25)[::2]
     assert user.kept(mask) == (int(np.asarray(mask).sum()), 0.25)
+    x, y, dx = np.linspace(-1, 1, 40, dtype=np.float32)[None], *np.empty((2, 1, 40), np.float32)
+    mask = fd.Mask(3, 0, 0.5, x.shape)
+    user.softmax(mask, x, y, dx)
+    want, saved = fd.softmax.softmax_dropout_forward(x, 0.5, mask=mask)
+    assert np.array_equal(y, want) and np.array_equal(dx, fd.softmax.softmax_dropout_backward(x, saved))

@@ -314,3 +314,78 @@ def test_bad_gradients():
     room = np.ones(7, np.float32)
     with pytest.raises(ValueError, match="overlaps dy"):
         fd.softmax_dropout_backward(room[1:].reshape(2, 3), saved, room[:-1].reshape(2, 3))
+
+
+def saved_parts(**changed):
+    x = np.full((2, 3), 0.5, np.float32)
+    _, saved = fd.softmax_dropout_forward(x, 0.5, rng=fd.Generator(0))
+    return saved._replace(**changed)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "changed"),
+    [
+        (TypeError, r"saved\.x has to be a NumPy array", {"x": [[0.5] * 3] * 2}),
+        (TypeError, "float32", {"x": np.ones((2, 3), int)}),
+        (TypeError, r"fastdrop\.Mask", {"mask": np.ones((2, 3), bool)}),
+        (ValueError, r"shape of saved\.x, \(2, 3\), but got \(200, 3\)", {"mask": fd.Mask(0, 0, 0.5, (200, 3))}),
+        (ValueError, r"shape of saved\.x", {"mask": fd.Mask(0, 0, 0.5, (3,))}),
+        (ValueError, r"shape of saved\.x", {"mask": fd.Mask(0, 0, 0.5, (1, 2, 3))}),
+        (ValueError, r"saved\.axis has to be between 0 and 1, but got 2", {"axis": 2}),
+        (ValueError, r"saved\.axis has to be between 0 and 1", {"axis": -1}),
+        (TypeError, r"saved\.axis has to be an integer", {"axis": "last"}),
+        (TypeError, r"saved\.rows has to be a NumPy array or None", {"rows": [[0, 1]] * 2}),
+        (ValueError, r"float32 of shape \(2, 2\)", {"rows": np.ones((1, 2), np.float32)}),
+        (ValueError, r"float32 of shape \(2, 2\)", {"rows": np.ones((2, 2))}),
+    ],
+)
+def test_saved_parts_that_do_not_fit(error, words, changed):
+    out = np.full((2, 3), 7, np.float32)
+    with pytest.raises(error, match=words):
+        fd.softmax_dropout_backward(np.ones((2, 3), np.float32), saved_parts(**changed), out)
+    assert (out == 7).all()
+
+
+def test_out_may_not_be_the_saved_rows():
+    x = np.ones((2, 2), np.float32)
+    _, saved = fd.softmax_dropout_forward(x, 0.5, rng=fd.Generator(0))
+    rows = saved.rows.copy()
+    with pytest.raises(ValueError, match=r"overlaps saved\.rows"):
+        fd.softmax_dropout_backward(x, saved, saved.rows)
+    assert np.array_equal(saved.rows, rows)
+
+
+def test_saved_rows_in_another_layout():
+    dy, rows = np.ones((2, 3), np.float32), saved_parts().rows
+    turned = fd.softmax_dropout_backward(dy, saved_parts(rows=np.asfortranarray(rows)))
+    assert same_bits(turned, fd.softmax_dropout_backward(dy, saved_parts()))
+
+
+class Liar(np.ndarray):
+    """An output that says it is larger, writeable, and goes elsewhere when it is turned."""
+
+    shape = property(lambda self: (200, 4))
+    flags = property(lambda self: type("Flags", (), {"writeable": True}))
+
+    def transpose(self, *axes):
+        return np.zeros((1, 1), np.float32)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_a_subclass_says_of_itself_does_not_matter(axis):
+    x = numbers((200, 4), np.float32)
+    small, closed, fitting = np.full((2, 4), 7, np.float32), np.full((200, 4), 7, np.float32), np.empty_like(x)
+    closed.flags.writeable = False
+    y, saved = fd.softmax_dropout_forward(x, P, axis=axis, rng=fd.Generator(1))
+    dx = fd.softmax_dropout_backward(x, saved)
+    for run, want in (
+        (lambda out: fd.softmax_dropout(x, P, axis=axis, rng=fd.Generator(1), out=out), y),
+        (lambda out: fd.softmax_dropout_forward(x, P, axis=axis, rng=fd.Generator(1), out=out)[0], y),
+        (lambda out: fd.softmax_dropout_backward(x, saved, out), dx),
+    ):
+        for out, words in ((small, "shape of x"), (closed, "read-only")):
+            with pytest.raises(ValueError, match=words):
+                run(out.view(Liar))
+            assert (out == 7).all()
+        view = fitting.view(Liar)
+        assert run(view) is view and same_bits(fitting, want)
