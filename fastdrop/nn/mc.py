@@ -18,7 +18,7 @@ import numpy as np
 
 from fastdrop._checks import check_int
 from fastdrop._core import Generator, apply_masks
-from fastdrop.broadcast import feature_shape, locked_shape, path_shape
+from fastdrop.broadcast import feature_shape, locked_shape, path_shape, token_shape
 from fastdrop.functional import noise_shape_to_mask_shape
 from fastdrop.nn import functional as F
 from fastdrop.nn.autograd import Array, enable_grad, no_grad
@@ -165,6 +165,7 @@ _MASK_SHAPES: dict[Callable[..., Tensor], Callable[[Any, tuple[int, ...]], tuple
     F.dropout3d: lambda layer, shape: feature_shape(shape, 3, layer.channels_last),
     F.drop_path: lambda layer, shape: path_shape(shape, layer.mode),
     F.locked_dropout: lambda layer, shape: locked_shape(shape, layer.batch_first),
+    F.token_dropout: lambda layer, shape: token_shape(shape),
 }
 
 

@@ -58,6 +58,7 @@ MODELS = {
     "norm": (lambda: mlp(Norm()), (5, 6)),
     "channels": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout2d(0.4), nn.ReLU(), nn.Flatten()), (2, 3, 6, 6)),
     "sequence": (lambda: nn.Sequential(nn.LockedDropout(0.4), nn.Linear(6, 6), nn.DropPath(0.3)), (4, 3, 6)),
+    "tokens": (lambda: nn.Sequential(nn.TokenDropout(0.4), nn.Linear(6, 6)), (4, 3, 6)),
     "alpha": (lambda: nn.Sequential(nn.Linear(6, 6), nn.AlphaDropout(0.3), nn.Linear(6, 2)), (5, 6)),
     "with the activation": (lambda: nn.Sequential(nn.Linear(6, 6), nn.ActivationDropout(0.3), nn.Dropout(0.5)), (5, 6)),
     "own generators": (lambda: nn.Sequential(*(nn.Dropout(0.5, generator=fd.Generator(k)) for k in range(3))), (5, 6)),
