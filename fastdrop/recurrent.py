@@ -81,7 +81,7 @@ def zoneout(
         return untouched(x, out)
     if p == 1.0:  # not 0 * x, which an Inf or NaN would survive
         return KEEP_ALL.apply(before, out)
-    wide = np.float64 if a.dtype.itemsize == 8 else np.float32
+    wide: Any = np.float64 if a.dtype.itemsize == 8 else np.float32
     with np.errstate(all="ignore"):  # as in training
         mean = (a.astype(wide) * wide(1.0 - p) + before.astype(wide) * wide(p)).astype(a.dtype.newbyteorder("="))
     return untouched(mean, out)
