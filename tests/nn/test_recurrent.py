@@ -359,7 +359,7 @@ def test_inputs_without_gradient_and_other_memory_layouts(np_rng, layer):
     want.sum().backward()
     assert ours.weight_hh_l0.grad is not None
     for other in (np.asfortranarray(x), np.ascontiguousarray(x[::-1])[::-1], np.repeat(x, 2, axis=2)[:, :, ::2]):
-        np.testing.assert_array_equal(ours(other)[0].array, want.array)
+        np.testing.assert_allclose(ours(other)[0].array, want.array, atol=1e-6)  # BLAS rounds by layout
     with nn.no_grad():
         assert not ours(x)[0].requires_grad
 
