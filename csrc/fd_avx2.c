@@ -255,6 +255,64 @@ static void put(const void *from, void *y, size_t bytes) {
         _mm256_stream_si256((__m256i *)((char *)y + i), _mm256_loadu_si256((const __m256i *)((const char *)from + i)));
 }
 
+/* ---- DropConnect: no fused multiply-add, which is no part of AVX2, so that the product can be dropped ---- */
+
+#define FD_CONNECT_ROWS 2
+#define FD_CONNECT_COLUMNS 4
+enum { LANES_f32 = 8, LANES_f64 = 4 };
+typedef __m256 reals_f32;
+typedef __m256d reals_f64;
+
+static FD_INLINE __m256i first8(size_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static FD_INLINE __m256i first4(size_t n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+
+static FD_INLINE __m256 none_f32(void) { return _mm256_setzero_ps(); }
+static FD_INLINE __m256 all_f32(float a) { return _mm256_set1_ps(a); }
+static FD_INLINE __m256 load_f32(const float *p) { return _mm256_loadu_ps(p); }
+static FD_INLINE __m256 load_some_f32(const float *p, size_t n) { return _mm256_maskload_ps(p, first8(n)); }
+static FD_INLINE void store_f32(float *p, __m256 v) { _mm256_storeu_ps(p, v); }
+static FD_INLINE void store_some_f32(float *p, size_t n, __m256 v) { _mm256_maskstore_ps(p, first8(n), v); }
+static FD_INLINE __m256 madd_f32(__m256 a, __m256 b, __m256 c) { return _mm256_add_ps(_mm256_mul_ps(a, b), c); }
+static FD_INLINE __m256 kept_madd_f32(const unsigned char *bits, size_t i, __m256 a, __m256 b, __m256 c) {
+    return _mm256_add_ps(_mm256_and_ps(keep_f32x8(bits[i / 8]), _mm256_mul_ps(a, b)), c);
+}
+static FD_INLINE float lanes_sum_f32(__m256 v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+
+static FD_INLINE __m256d none_f64(void) { return _mm256_setzero_pd(); }
+static FD_INLINE __m256d all_f64(double a) { return _mm256_set1_pd(a); }
+static FD_INLINE __m256d load_f64(const double *p) { return _mm256_loadu_pd(p); }
+static FD_INLINE __m256d load_some_f64(const double *p, size_t n) { return _mm256_maskload_pd(p, first4(n)); }
+static FD_INLINE void store_f64(double *p, __m256d v) { _mm256_storeu_pd(p, v); }
+static FD_INLINE void store_some_f64(double *p, size_t n, __m256d v) { _mm256_maskstore_pd(p, first4(n), v); }
+static FD_INLINE __m256d madd_f64(__m256d a, __m256d b, __m256d c) { return _mm256_add_pd(_mm256_mul_pd(a, b), c); }
+static FD_INLINE __m256d kept_madd_f64(const unsigned char *bits, size_t i, __m256d a, __m256d b, __m256d c) {
+    const unsigned m = (unsigned)bits[i / 8] >> (i & 4);
+    return _mm256_add_pd(_mm256_and_pd(keep_f64x4(m), _mm256_mul_pd(a, b)), c);
+}
+static FD_INLINE double lanes_sum_f64(__m256d v) {
+    const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+}
+
+#define FD_REAL float
+#define FD_NAME(name) name##_f32
+#include "fd_connect.h"
+#undef FD_REAL
+#undef FD_NAME
+#define FD_REAL double
+#define FD_NAME(name) name##_f64
+#include "fd_connect.h"
+#undef FD_REAL
+#undef FD_NAME
+
 const fd_kernels fd_kernels_avx2 = {
     "avx2",
     1 << 17,
@@ -271,6 +329,7 @@ const fd_kernels fd_kernels_avx2 = {
     normals,
     {noise_f32, noise_f64},
     FD_SOFTMAX_TABLE,
+    FD_CONNECT_TABLE,
 };
 
 #ifdef __clang__

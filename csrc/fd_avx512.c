@@ -287,6 +287,55 @@ static void put(const void *from, void *y, size_t bytes) {
         _mm512_stream_si512((void *)((char *)y + i), _mm512_loadu_si512((const char *)from + i));
 }
 
+/* ---- DropConnect: rows of bits start at a byte, and lane masks are loaded as they lie ---- */
+
+#define FD_CONNECT_ROWS 4
+#define FD_CONNECT_COLUMNS 4
+enum { LANES_f32 = 16, LANES_f64 = 8 };
+typedef __m512 reals_f32;
+typedef __m512d reals_f64;
+
+static FD_INLINE __m512 none_f32(void) { return _mm512_setzero_ps(); }
+static FD_INLINE __m512 all_f32(float a) { return _mm512_set1_ps(a); }
+static FD_INLINE __m512 load_f32(const float *p) { return _mm512_loadu_ps(p); }
+static FD_INLINE __m512 load_some_f32(const float *p, size_t n) { return _mm512_maskz_loadu_ps(first16(n), p); }
+static FD_INLINE void store_f32(float *p, __m512 v) { _mm512_storeu_ps(p, v); }
+static FD_INLINE void store_some_f32(float *p, size_t n, __m512 v) { _mm512_mask_storeu_ps(p, first16(n), v); }
+static FD_INLINE __m512 madd_f32(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
+static FD_INLINE __m512 kept_madd_f32(const unsigned char *bits, size_t i, __m512 a, __m512 b, __m512 c) {
+    uint16_t m;
+    memcpy(&m, bits + i / 8, sizeof m);
+    return _mm512_mask3_fmadd_ps(a, b, c, m);
+}
+static FD_INLINE float lanes_sum_f32(__m512 v) { return _mm512_reduce_add_ps(v); }
+
+static FD_INLINE __m512d none_f64(void) { return _mm512_setzero_pd(); }
+static FD_INLINE __m512d all_f64(double a) { return _mm512_set1_pd(a); }
+static FD_INLINE __m512d load_f64(const double *p) { return _mm512_loadu_pd(p); }
+static FD_INLINE __m512d load_some_f64(const double *p, size_t n) {
+    return _mm512_maskz_loadu_pd((__mmask8)first16(n), p);
+}
+static FD_INLINE void store_f64(double *p, __m512d v) { _mm512_storeu_pd(p, v); }
+static FD_INLINE void store_some_f64(double *p, size_t n, __m512d v) {
+    _mm512_mask_storeu_pd(p, (__mmask8)first16(n), v);
+}
+static FD_INLINE __m512d madd_f64(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
+static FD_INLINE __m512d kept_madd_f64(const unsigned char *bits, size_t i, __m512d a, __m512d b, __m512d c) {
+    return _mm512_mask3_fmadd_pd(a, b, c, bits[i / 8]);
+}
+static FD_INLINE double lanes_sum_f64(__m512d v) { return _mm512_reduce_add_pd(v); }
+
+#define FD_REAL float
+#define FD_NAME(name) name##_f32
+#include "fd_connect.h"
+#undef FD_REAL
+#undef FD_NAME
+#define FD_REAL double
+#define FD_NAME(name) name##_f64
+#include "fd_connect.h"
+#undef FD_REAL
+#undef FD_NAME
+
 const fd_kernels fd_kernels_avx512 = {
     "avx512",
     1 << 18,
@@ -303,6 +352,7 @@ const fd_kernels fd_kernels_avx512 = {
     normals,
     {noise_f32, noise_f64},
     FD_SOFTMAX_TABLE,
+    FD_CONNECT_TABLE,
 };
 
 #ifdef __clang__

@@ -68,4 +68,10 @@ static void narrow_bf16(const float *x, void *out, size_t n) {
         {row_max_f64, row_exps_f64, row_dots_f64, row_products_f64, row_slopes_f64}, \
     }
 
+#define FD_CONNECT_TABLE                               \
+    {                                                  \
+        {connect_f32, connect_dx_f32, connect_dw_f32}, \
+        {connect_f64, connect_dx_f64, connect_dw_f64}, \
+    }
+
 #endif

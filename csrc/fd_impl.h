@@ -103,6 +103,25 @@ typedef struct {
                    void *dx); /* e scale (g - mean) */
 } fd_softmax_fns;
 
+/* DropConnect on a tile of examples, outputs and inputs: numbers aligned, rows `step` numbers apart. The keep bits of example
+ * e's output o, one per input, start at the first bit of bits[e] + o * pitch (bytes). Each adds scale times its sums to
+ * `out`, which is where the tile starts in y, dx or dw. */
+typedef struct {
+    size_t examples, outputs, inputs;
+    const unsigned char *const *bits;
+    size_t pitch;
+    const void *x, *w, *dy;
+    size_t x_step, w_step, dy_step, out_step;
+    void *out;
+    double scale;
+} fd_tile;
+
+typedef void fd_tile_fn(const fd_tile *tile);
+
+typedef struct {
+    fd_tile_fn *y, *dx, *dw;
+} fd_connect_fns;
+
 struct fd_kernels {
     const char *name;
     int64_t worth_waking; /* elements from which a second thread pays: 20 to 25 microseconds' work (bench/NOTES.md) */
@@ -122,6 +141,7 @@ struct fd_kernels {
     fd_normals_fn *normals;
     fd_noise_fn *noise[2]; /* on float32 and float64, as `fused` */
     fd_softmax_fns softmax[2];
+    fd_connect_fns connect[2]; /* on float32 and float64 */
 };
 
 extern const fd_kernels fd_kernels_portable;

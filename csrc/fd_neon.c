@@ -136,6 +136,8 @@ static void narrow_f16(const float *x, void *out, size_t n) {
     for (; i < n; i++) put_u16(out, i, f16_of_f32(x[i]));
 }
 
+#include "fd_connect_plain.h"
+
 const fd_kernels fd_kernels_neon = {
     "neon",
     1 << 16, /* not measured: no such machine here */
@@ -152,6 +154,7 @@ const fd_kernels fd_kernels_neon = {
     normals,
     {noise_f32, noise_f64},
     FD_SOFTMAX_TABLE,
+    FD_CONNECT_TABLE,
 };
 #else
 typedef int fd_neon_is_for_arm; /* ISO C wants something in a translation unit */

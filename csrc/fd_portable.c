@@ -94,6 +94,8 @@ static void narrow_f16(const float *x, void *out, size_t n) {
     for (size_t i = 0; i < n; i++) put_u16(out, i, f16_of_f32(x[i]));
 }
 
+#include "fd_connect_plain.h"
+
 const fd_kernels fd_kernels_portable = {
     "portable",
     1 << 15,
@@ -110,4 +112,5 @@ const fd_kernels fd_kernels_portable = {
     normals,
     {noise_f32, noise_f64},
     FD_SOFTMAX_TABLE,
+    FD_CONNECT_TABLE,
 };

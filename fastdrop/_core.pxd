@@ -78,6 +78,9 @@ cdef extern from "fastdrop.h":
                                 const int64_t *, void *) noexcept nogil
         void (*softmax_dropout_grad)(const fd_view *, fd_dtype, double, const void *, const int64_t *, const void *,
                                      const void *, const int64_t *, void *, const int64_t *) noexcept nogil
+        void (*dropconnect)(const fd_view *, fd_dtype, double, const void *, const void *, void *) noexcept nogil
+        void (*dropconnect_dx)(const fd_view *, fd_dtype, double, const void *, const void *, void *) noexcept nogil
+        void (*dropconnect_dw)(const fd_view *, fd_dtype, double, const void *, const void *, void *) noexcept nogil
 
 
 cdef const fd_api *c_api() noexcept nogil

@@ -47,6 +47,12 @@ cdef extern from "fastdrop.h":
     int fd_block_apply(const fd_view *seeds, const int64_t *shape, fd_dtype dtype, double scale, const void *x,
                        const int64_t *x_strides, void *y, const int64_t *y_strides) nogil
     int fd_block_bools(const fd_view *seeds, const int64_t *shape, void *out) nogil
+    void fd_dropconnect(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const void *w,
+                        void *y) noexcept nogil
+    void fd_dropconnect_dx(const fd_view *mask, fd_dtype dtype, double scale, const void *dy, const void *w,
+                           void *dx) noexcept nogil
+    void fd_dropconnect_dw(const fd_view *mask, fd_dtype dtype, double scale, const void *dy, const void *x,
+                           void *dw) noexcept nogil
     void fd_softmax_dropout(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const int64_t *x_strides,
                             void *y, const int64_t *y_strides, void *rows) nogil
     void fd_softmax_dropout_grad(const fd_view *mask, fd_dtype dtype, double scale, const void *x,
@@ -88,6 +94,9 @@ api_table.block_apply = fd_block_apply
 api_table.block_bools = fd_block_bools
 api_table.softmax_dropout = fd_softmax_dropout
 api_table.softmax_dropout_grad = fd_softmax_dropout_grad
+api_table.dropconnect = fd_dropconnect
+api_table.dropconnect_dx = fd_dropconnect_dx
+api_table.dropconnect_dw = fd_dropconnect_dw
 
 cdef const fd_api *c_api() noexcept nogil:
     return &api_table
@@ -208,6 +217,7 @@ include "_generator.pxi"
 include "_fused.pxi"
 include "_block.pxi"
 include "_softmax.pxi"
+include "_dropconnect.pxi"
 
 
 # ---- the machine: thin, checked in runtime.py ----

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from fastdrop import _core
 
 C_SOURCE = """
 #define PY_SSIZE_T_CLEAN
@@ -45,12 +46,18 @@ static PyObject *kinds(PyObject *self, PyObject *args) {
     (void)self;
     if (!PyArg_ParseTuple(args, "KK", &key, &call)) return NULL;
     float x[60], y[60], many[2][60], grad[60], noisy[60], normals[60], block[60], soft[60], rows[10], back[60];
+    float y3[40], dx3[60], dw3[96];
     unsigned char bools[60];
     const int64_t shape[] = {5, 12}, steps[] = {12, 1}, bytes[] = {48, 4}, places[] = {4, 10};
+    const int64_t three[] = {5, 8, 12}, steps3[] = {96, 12, 1};
     const fd_law law = {key, call, fd->threshold(0.3)}, laws[] = {law, {key, call + 1, law.q}};
     const fd_view mask = {law, 0, 2, shape, steps}, seeds = {law, 0, 2, places, steps};
+    const fd_view connections = {law, 0, 3, three, steps3};
+    float w[96], dy[40];
     const fd_op op = {FD_ACT, FD_RELU, 2, 0, 0}, op_grad = {FD_ACT_GRAD, FD_RELU, 2, 0, 0};
     for (int i = 0; i < 60; i++) x[i] = (float)(i % 12);
+    for (int i = 0; i < 96; i++) w[i] = (float)(i % 7);
+    for (int i = 0; i < 40; i++) dy[i] = (float)(i % 5);
     fd->mask_fused(&mask, FD_F32, &op, x, bytes, x, bytes, y, bytes);
     fd->mask_fused(&mask, FD_F32, &op_grad, x, bytes, x, bytes, grad, bytes);
     fd->masks_apply(&mask, 2, laws, FD_F32, 2, x, bytes, many, bytes, sizeof many[0]);
@@ -60,9 +67,12 @@ static PyObject *kinds(PyObject *self, PyObject *args) {
     if (fd->block_bools(&seeds, shape, bools) != 0) return PyErr_NoMemory();
     fd->softmax_dropout(&mask, FD_F32, 1 / 0.7, x, bytes, soft, bytes, rows);
     fd->softmax_dropout_grad(&mask, FD_F32, 1 / 0.7, x, bytes, rows, x, bytes, back, bytes);
+    fd->dropconnect(&connections, FD_F32, 2, x, w, y3);
+    fd->dropconnect_dx(&connections, FD_F32, 2, dy, w, dx3);
+    fd->dropconnect_dw(&connections, FD_F32, 2, dy, x, dw3);
 #define BYTES(a) (const char *)a, (Py_ssize_t)sizeof a
-    return Py_BuildValue("y#y#y#y#y#y#y#y#y#", BYTES(y), BYTES(grad), BYTES(many), BYTES(noisy), BYTES(normals),
-                         BYTES(block), BYTES(bools), BYTES(soft), BYTES(back));
+    return Py_BuildValue("y#y#y#y#y#y#y#y#y#y#y#y#", BYTES(y), BYTES(grad), BYTES(many), BYTES(noisy), BYTES(normals),
+                         BYTES(block), BYTES(bools), BYTES(soft), BYTES(back), BYTES(y3), BYTES(dx3), BYTES(dw3));
 }
 
 static PyMethodDef methods[] = {
@@ -92,8 +102,14 @@ def kept(Mask mask):
         n += packed[i // 8] >> (i % 8) & 1
     return n, mask.p
 
+def connect(Mask mask, const float[:, ::1] x, const float[:, ::1] w, const float[:, ::1] dy, float[:, ::1] y,
+            float[:, ::1] dx, float[:, ::1] dw):
+    '''The last three members of the table: they come out right where it is the same one on both sides.'''
+    c_api().dropconnect(&mask.view, FD_F32, 2.0, &x[0, 0], &w[0, 0], &y[0, 0])
+    c_api().dropconnect_dx(&mask.view, FD_F32, 2.0, &dy[0, 0], &w[0, 0], &dx[0, 0])
+    c_api().dropconnect_dw(&mask.view, FD_F32, 2.0, &dy[0, 0], &x[0, 0], &dw[0, 0])
+
 def softmax(Mask mask, const float[:, ::1] x, float[:, ::1] y, float[:, ::1] dx):
-    '''The last two members of the table: they come out right where it is the same one on both sides.'''
     cdef int64_t[2] steps
     cdef float[2] rows
     steps[0], steps[1] = 4 * x.shape[1], 4
@@ -141,6 +157,9 @@ def check_kinds(user):
     mask, other = (fd.Mask(9, call, 0.3, x.shape) for call in (4, 5))
     noise = fd.Noise(9, 4, x.shape)
     seeds = mask[:4, :10]
+    connections = fd.Mask(9, 4, 0.3, (5, 8, 12))
+    w = (np.arange(96) % 7).astype(np.float32).reshape(8, 12)
+    dy = (np.arange(40) % 5).astype(np.float32).reshape(5, 8)
     soft, saved = fd.softmax.softmax_dropout_forward(x, 0.3, mask=mask)
     wanted = [
         mask.apply(2 * x, scale=2),  # relu(x + x)
@@ -152,6 +171,9 @@ def check_kinds(user):
         fd.drop_block_mask(seeds, x.shape),
         soft,
         fd.softmax.softmax_dropout_backward(x, saved),
+        _core.dropconnect_forward(connections, x, w, 2.0),
+        _core.dropconnect_dx(connections, dy, w, 2.0),
+        _core.dropconnect_dw(connections, dy, x, 2.0),
     ]
     for got, want in zip(user.kinds(9, 4), wanted, strict=True):
         assert got == want.tobytes()
@@ -173,3 +195,8 @@ def test_a_cython_extension_cimports_the_classes(tmp_path):
     user.softmax(mask, x, y, dx)
     want, saved = fd.softmax.softmax_dropout_forward(x, 0.5, mask=mask)
     assert np.array_equal(y, want) and np.array_equal(dx, fd.softmax.softmax_dropout_backward(x, saved))
+    mask, arrays = fd.Mask(3, 1, 0.5, (4, 5, 6)), [np.ones(shape, np.float32) for shape in ((4, 6), (5, 6), (4, 5))]
+    got = [np.empty(shape, np.float32) for shape in ((4, 5), (4, 6), (5, 6))]
+    user.connect(mask, *arrays, *got)
+    for result, axis in zip(got, (2, 1, 0), strict=True):
+        assert np.array_equal(result, 2 * np.asarray(mask).sum(axis))

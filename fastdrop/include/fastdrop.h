@@ -152,6 +152,19 @@ void fd_softmax_dropout_grad(const fd_view *mask, fd_dtype dtype, double scale, 
                              const void *rows, const void *dy, const int64_t *dy_strides, void *dx,
                              const int64_t *dx_strides);
 
+/* DropConnect (Wan et al., ICML 2013): a layer's weights are dropped for each example on its own. The mask has the shape (B, O, I):
+ * examples, outputs, inputs; x is (B, I), w (O, I), y and dy (B, O), each in C order, aligned, FD_F32 or FD_F64.
+ *
+ *   fd_dropconnect      y[b, o]  = scale * sum over i of keep(b, o, i) w[o, i] x[b, i]
+ *   fd_dropconnect_dx   dx[b, i] = scale * sum over o of keep(b, o, i) w[o, i] dy[b, o]
+ *   fd_dropconnect_dw   dw[o, i] = scale * sum over b of keep(b, o, i) dy[b, o] x[b, i]
+ *
+ * Dropped products are selected away: an Inf or NaN in one does not show. Sums are made in the dtype, in an order that
+ * depends on the instruction set, and on nothing else. The output overlaps no input. */
+void fd_dropconnect(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const void *w, void *y);
+void fd_dropconnect_dx(const fd_view *mask, fd_dtype dtype, double scale, const void *dy, const void *w, void *dx);
+void fd_dropconnect_dw(const fd_view *mask, fd_dtype dtype, double scale, const void *dy, const void *x, void *dw);
+
 /* The instruction set in use: "portable", "avx2", "avx512" or "neon". */
 const char *fd_isa(void);
 /* Use another one; results never change. 0, or -1: no such name, or -2: this machine or build lacks it. */
@@ -192,6 +205,9 @@ typedef struct {
     void (*softmax_dropout_grad)(const fd_view *mask, fd_dtype dtype, double scale, const void *x,
                                  const int64_t *x_strides, const void *rows, const void *dy, const int64_t *dy_strides,
                                  void *dx, const int64_t *dx_strides);
+    void (*dropconnect)(const fd_view *mask, fd_dtype dtype, double scale, const void *x, const void *w, void *y);
+    void (*dropconnect_dx)(const fd_view *mask, fd_dtype dtype, double scale, const void *dy, const void *w, void *dx);
+    void (*dropconnect_dw)(const fd_view *mask, fd_dtype dtype, double scale, const void *dy, const void *x, void *dw);
 } fd_api;
 
 #define FD_CAPSULE "fastdrop._core._C_API"

@@ -79,6 +79,7 @@ int keep(const fd_law *law, uint64_t e);
 
 /* What the other files test, on the instruction set in use. */
 void test_drop_blocks(void);
+void test_dropconnect(void);
 void test_fused(void);
 void test_many(void);
 void test_noise(void);

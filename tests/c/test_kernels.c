@@ -319,6 +319,7 @@ int main(void) {
             test_guard_pages();
             test_many();
             test_drop_blocks();
+            test_dropconnect();
             test_huge_strides();
             test_noise();
             test_softmax();
