@@ -26,6 +26,7 @@ from ._version import __version__
 from .alpha import alpha_dropout, feature_alpha_dropout
 from .block import drop_block1d, drop_block2d, drop_block3d, drop_block_mask, drop_block_seeds
 from .broadcast import drop_path, dropout1d, dropout2d, dropout3d, locked_dropout, spatial_dropout, token_dropout
+from .connections import dropconnect, dropconnect_backward
 from .functional import dropout
 from .fused import activation_dropout, dropout_add
 from .gaussian import gaussian_dropout, gaussian_noise
@@ -51,6 +52,8 @@ __all__ = [
     "drop_block_mask",
     "drop_block_seeds",
     "drop_path",
+    "dropconnect",
+    "dropconnect_backward",
     "dropout",
     "dropout1d",
     "dropout2d",

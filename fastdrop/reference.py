@@ -361,3 +361,30 @@ def softmax_dropout_backward(
     with np.errstate(all="ignore"):
         dx: NDArray[np.float64] = probabilities * (g - (probabilities * g).sum(axis=axis, keepdims=True))
     return dx
+
+
+def dropconnect(
+    x: NDArray[Any], w: NDArray[Any], kept: NDArray[np.bool_], p: float, bias: Any = 0.0, bias_kept: Any = None
+) -> Array64:
+    """DropConnect of (B, I) and (O, I) under given decisions (B, O, I), in float64, one output after the other.
+
+    `bias_kept`, (B, O), says what is kept of the bias; it is not dropped if not given.
+    """
+    scale = 1 / (1 - p) if p < 1 else 1.0
+    y = np.zeros((len(x), len(w)))
+    for b, o in np.ndindex(y.shape):
+        y[b, o] = scale * np.where(kept[b, o], _wide(w[o]) * _wide(x[b]), 0.0).sum()
+    shift = np.broadcast_to(_wide(bias), y.shape)
+    return np.asarray(y + (shift if bias_kept is None else np.where(bias_kept, scale * shift, 0.0)))
+
+
+def dropconnect_backward(
+    dy: NDArray[Any], x: NDArray[Any], w: NDArray[Any], kept: NDArray[np.bool_], p: float
+) -> tuple[Array64, Array64]:
+    """Its gradients (dx, dw), in float64, one example after the other."""
+    scale = 1 / (1 - p) if p < 1 else 1.0
+    dx, dw = np.zeros(x.shape), np.zeros(w.shape)
+    for b in range(len(x)):
+        dx[b] = scale * np.where(kept[b], _wide(dy[b])[:, None] * _wide(w), 0.0).sum(axis=0)
+        dw += scale * np.where(kept[b], np.outer(_wide(dy[b]), _wide(x[b])), 0.0)
+    return dx, dw
