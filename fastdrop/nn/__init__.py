@@ -16,6 +16,7 @@ from fastdrop.nn.activations import ELU, SELU, LeakyReLU, LogSoftmax, Sigmoid, S
 from fastdrop.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from fastdrop.nn.autograd import enable_grad, is_grad_enabled, no_grad
 from fastdrop.nn.block import DropBlock1d, DropBlock2d, DropBlock3d
+from fastdrop.nn.connections import DropConnectLinear, WeightDrop
 from fastdrop.nn.creation import arange, from_numpy, ones, rand, randint, randn, tensor, zeros
 from fastdrop.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath, LockedDropout, TokenDropout
 from fastdrop.nn.elementwise_losses import BCEWithLogitsLoss, HuberLoss, KLDivLoss, L1Loss, SmoothL1Loss
@@ -67,6 +68,7 @@ __all__ = [
     "DropBlock1d",
     "DropBlock2d",
     "DropBlock3d",
+    "DropConnectLinear",
     "DropPath",
     "Dropout",
     "Dropout1d",
@@ -109,6 +111,7 @@ __all__ = [
     "TokenDropout",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "WeightDrop",
     "WordDropout",
     "Zoneout",
     "arange",

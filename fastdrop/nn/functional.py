@@ -18,6 +18,7 @@ from fastdrop.nn.attention import scaled_dot_product_attention
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.block import drop_block1d, drop_block2d, drop_block3d
 from fastdrop.nn.creation import floating
+from fastdrop.nn.dropconnect import dropconnect
 from fastdrop.nn.dropouts import drop_path, dropout, dropout1d, dropout2d, dropout3d, locked_dropout, token_dropout
 from fastdrop.nn.elementwise_losses import (
     binary_cross_entropy_with_logits,
@@ -40,10 +41,10 @@ from fastdrop.nn.zoneout import zoneout
 
 __all__ = [
     "activation_dropout", "alpha_dropout", "batch_norm", "binary_cross_entropy_with_logits", "conv2d",
-    "cross_entropy", "drop_block1d", "drop_block2d", "drop_block3d", "drop_path", "dropout", "dropout1d",
-    "dropout2d", "dropout3d", "dropout_add", "elu", "embedding", "embedding_dropout", "feature_alpha_dropout",
-    "flatten", "gaussian_dropout", "gaussian_noise", "gelu", "huber_loss", "kl_div", "l1_loss", "layer_norm",
-    "leaky_relu", "linear", "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu",
+    "cross_entropy", "drop_block1d", "drop_block2d", "drop_block3d", "drop_path", "dropconnect", "dropout",
+    "dropout1d", "dropout2d", "dropout3d", "dropout_add", "elu", "embedding", "embedding_dropout",
+    "feature_alpha_dropout", "flatten", "gaussian_dropout", "gaussian_noise", "gelu", "huber_loss", "kl_div", "l1_loss",
+    "layer_norm", "leaky_relu", "linear", "locked_dropout", "log_softmax", "max_pool2d", "mse_loss", "nll_loss", "relu",
     "scaled_dot_product_attention", "selu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softmax_dropout",
     "tanh", "token_dropout", "word_dropout", "zoneout",
 ]  # fmt: skip
