@@ -79,10 +79,25 @@ __all__ = [
     "zoneout",
 ]
 
-_MODULES = ("bench", "broadcast", "functional", "gaussian", "mnist", "nn", "optim", "random", "reference", "runtime")
-_MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime", "words")
-_MODULES = ("bench", "block", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime")
-_MODULES = ("bench", "broadcast", "functional", "mnist", "nn", "optim", "random", "reference", "runtime", "softmax")
+_MODULES = (
+    "alpha",
+    "bench",
+    "block",
+    "broadcast",
+    "connections",
+    "functional",
+    "fused",
+    "gaussian",
+    "mnist",
+    "nn",
+    "optim",
+    "random",
+    "recurrent",
+    "reference",
+    "runtime",
+    "softmax",
+    "words",
+)
 # Names of the framework that PyTorch has at the top level, so that its examples run with the import changed.
 _FROM_NN = (
     "Tensor",
