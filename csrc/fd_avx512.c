@@ -287,7 +287,7 @@ static void put(const void *from, void *y, size_t bytes) {
         _mm512_stream_si512((void *)((char *)y + i), _mm512_loadu_si512((const char *)from + i));
 }
 
-/* ---- DropConnect: rows of bits start at a byte, and lane masks are loaded as they lie ---- */
+/* ---- DropConnect: rows of bits start at a byte, and lane masks are made from them as they lie ---- */
 
 #define FD_CONNECT_ROWS 4
 #define FD_CONNECT_COLUMNS 4
@@ -303,9 +303,7 @@ static FD_INLINE void store_f32(float *p, __m512 v) { _mm512_storeu_ps(p, v); }
 static FD_INLINE void store_some_f32(float *p, size_t n, __m512 v) { _mm512_mask_storeu_ps(p, first16(n), v); }
 static FD_INLINE __m512 madd_f32(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
 static FD_INLINE __m512 kept_madd_f32(const unsigned char *bits, size_t i, __m512 a, __m512 b, __m512 c) {
-    uint16_t m;
-    memcpy(&m, bits + i / 8, sizeof m);
-    return _mm512_mask3_fmadd_ps(a, b, c, m);
+    return _mm512_mask3_fmadd_ps(a, b, c, keep16((const char *)bits + i / 8, lanes_u32x16(0)));
 }
 static FD_INLINE float lanes_sum_f32(__m512 v) { return _mm512_reduce_add_ps(v); }
 
@@ -321,7 +319,7 @@ static FD_INLINE void store_some_f64(double *p, size_t n, __m512d v) {
 }
 static FD_INLINE __m512d madd_f64(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
 static FD_INLINE __m512d kept_madd_f64(const unsigned char *bits, size_t i, __m512d a, __m512d b, __m512d c) {
-    return _mm512_mask3_fmadd_pd(a, b, c, bits[i / 8]);
+    return _mm512_mask3_fmadd_pd(a, b, c, keep8((const char *)bits + i / 8, lanes_u64x8(0)));
 }
 static FD_INLINE double lanes_sum_f64(__m512d v) { return _mm512_reduce_add_pd(v); }
 

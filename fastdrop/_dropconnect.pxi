@@ -34,7 +34,7 @@ cdef int check_product(cnp.ndarray y, object out, object x, object w) except -1:
 def dropconnect_forward(Mask mask not None, x, w, double scale, out=None):
     """``y[b, o] = scale * sum(mask[b, o] * w[o] * x[b])`` for a mask of shape (B, O, I), as (B, O) (see ``fastdrop.h``).
 
-    The mask is made tile by tile: 40 KiB on the stack of each thread are all the memory that it takes.
+    The mask is made tile by tile: 42 KiB on the stack of each thread are all the memory that it takes.
     """
     check_examples(mask)
     cdef const int64_t *n = mask.view.shape
