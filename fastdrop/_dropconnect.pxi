@@ -19,8 +19,11 @@ cdef int check_examples(Mask mask) except -1:
     return 0
 
 
-cdef int check_product(cnp.ndarray y, object out, object x, object w) except -1:
-    """`check_out` for an output that has another shape than the inputs, and may be neither; y is as it has to be."""
+cdef int check_product(cnp.ndarray y, object out, cnp.ndarray x, cnp.ndarray w) except -1:
+    """`check_out` for an output that has another shape than the inputs, and may be neither; y is as it has to be.
+
+    x and w are what the kernels read: a subclass could answer for NumPy that it shares no memory.
+    """
     if isinstance(out, np.ndarray):
         if out.shape != (<object>y).shape:
             raise ValueError(f"out has to have the shape (batch, out), {(<object>y).shape}, but got {out.shape}")
@@ -44,7 +47,7 @@ def dropconnect_forward(Mask mask not None, x, w, double scale, out=None):
     out = plain_array(out)
     cdef cnp.ndarray y = np.empty((n[0], n[1]), a.dtype)
     if out is not None:
-        check_product(y, out, x, w)
+        check_product(y, out, a, b)
         if cnp.PyArray_ISCARRAY(out):
             y = out
     cdef fd_dtype code = <fd_dtype>dtype_code(a)

@@ -74,6 +74,12 @@ def weight_gradient(mask: Mask | None, dy: Array, x: Array) -> Array:
     return dropconnect_dw(mask, dy, x, _scale(mask))
 
 
+def bias_gradient(mask: Mask | None, dy: Array) -> Array:
+    """What `add_bias` sends back to the bias: (O,) of dy (B, O), in float32 for half types, whose sums stand still."""
+    wide = _wide(dy)
+    return np.asarray((wide if mask is None else mask.apply(wide)).sum(axis=0))
+
+
 def add_bias(y: Array, bias: Array | None, mask: Mask | None) -> Array:
     """y (B, O) plus the bias (O,), which a mask may drop; works in y."""
     if bias is not None:
@@ -212,7 +218,7 @@ def dropconnect(
 
     Notes
     -----
-    The mask is never stored: no buffer grows with B O I, and the kernels take 40 KiB per thread. Where examples share
+    The mask is never stored: no buffer grows with B O I, and the kernels take 42 KiB per thread. Where examples share
     (the mask's stride over the batch is 0) w is masked once, into a buffer of its own size, and the rest is a dense
     product; dropped weights are zeros there, so that an infinity in x gives NaN as it does in NumPy. Half types are
     computed in float32 and rounded once.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import fastdrop as fd
 from fastdrop import reference
+from fastdrop._core import dropconnect_forward
 
 EPS = {"float32": 1e-5, "float64": 1e-13}
 sizes = st.integers(1, 70)
@@ -383,3 +384,21 @@ def test_bad_input_takes_no_call(call, error, words):
     with pytest.raises(error, match=words):
         call(rng)
     assert rng.call == 0
+
+
+class Liar(np.ndarray):
+    """Says of every question of NumPy's that the answer is no."""
+
+    def __array_function__(self, func, types, args, kwargs):
+        return False
+
+
+@pytest.mark.parametrize("name", ["x", "w"])
+def test_out_may_not_be_an_operand_whatever_a_subclass_says(name):
+    square = np.ones((4, 4), np.float32)
+    given = {"x": square, "w": square.copy()}
+    out = given[name]
+    given[name] = out.view(Liar)
+    with pytest.raises(ValueError, match=f"out overlaps {name}"):
+        dropconnect_forward(fd.Mask(0, 0, 0.5, (4, 4, 4)), given["x"], given["w"], 2.0, out)
+    assert np.all(out == 1)

@@ -137,14 +137,23 @@ class DropConnectLinear(Linear):
     def _expected(self, x: Tensor, p: float) -> Tensor:
         if self.activation is None:
             raise ValueError("inference='gaussian' averages behind the activation: give activation, as F.relu")
-        mean = F.linear(x, self.weight, self.bias)
-        squared = None if self.bias is None or not self.drop_bias else self.bias * self.bias
-        deviation = (F.linear(x * x, self.weight * self.weight, squared) * (p / (1 - p))).sqrt()
+        half = x.dtype == self.weight.dtype == np.float16
+
+        def wide(t: Tensor) -> Tensor:  # squares and sums leave float16 soon
+            return t.to(np.float32) if half else t
+
+        a, w, b = wide(x), wide(self.weight), None if self.bias is None else wide(self.bias)
+        mean = F.linear(a, w, b)
+        variance = F.linear(a * a, w * w, b * b if b is not None and self.drop_bias else None) * (p / (1 - p))
+        # The root's slope at 0 is infinite, and would make NaN of a gradient of 0.
+        deviation = (variance + float(np.finfo(mean.dtype).tiny)).sqrt()
         noise = chosen_generator(self.generator).noise((self.n_samples, *mean.shape))
         total: Any = 0
         for z in noise:
-            total = self.activation(mean + deviation * Tensor(np.asarray(z).astype(mean.dtype))) + total
-        return as_tensor(total * (1 / self.n_samples))
+            sample = mean + deviation * Tensor(np.asarray(z).astype(mean.dtype))
+            total = wide(self.activation(sample.to(np.float16) if half else sample)) + total
+        y = as_tensor(total * (1 / self.n_samples))
+        return y.to(np.float16) if half else y
 
     def extra_repr(self) -> str:
         text = f"{super().extra_repr()}, p={self.p}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastdrop.connections import add_bias, as_rows, connections, input_gradient, product, weight_gradient
+from fastdrop.connections import add_bias, as_rows, bias_gradient, connections, input_gradient, product, weight_gradient
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.creation import floating
 from fastdrop.nn.tensor import Tensor, as_tensor
@@ -84,9 +84,7 @@ def dropconnect(
         g = dy.reshape(len(rows), outputs)
         dx = input_gradient(mask, g, wa).reshape(xa.shape) if need_x else None
         dw = weight_gradient(mask, g, rows) if need_w else None
-        if b is None:
-            return dx, dw
-        return dx, dw, (g if bias_mask is None else bias_mask.apply(g)).sum(axis=0)
+        return (dx, dw) if b is None else (dx, dw, bias_gradient(bias_mask, g))
 
     saved = ([w] if need_x else []) + ([x] if need_w else [])
     inputs = (x, w) if b is None else (x, w, b)

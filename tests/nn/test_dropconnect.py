@@ -46,6 +46,17 @@ def test_values_and_gradients_are_those_on_arrays(np_rng, per_example, drop_bias
     np.testing.assert_allclose(b.grad.array, db.sum(axis=0), rtol=2e-2 if dtype == np.float16 else 1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("drop_bias", [False, True])
+def test_the_biases_gradient_of_float16_is_added_up_in_float32(drop_bias):
+    x, w = np.ones((5000, 2), np.float16), np.ones((3, 2), np.float16)
+    b = Tensor(np.zeros(3, np.float16), requires_grad=True)
+    F.dropconnect(x, w, b, 0.5, drop_bias=drop_bias, generator=fd.Generator(1)).sum().backward()
+    rng = fd.Generator(1)
+    rng.mask((5000, 3, 2), 0.5)
+    kept = np.asarray(rng.mask((5000, 3), 0.5)).sum(axis=0)
+    np.testing.assert_array_equal(b.grad.array, (2 * kept if drop_bias else np.full(3, 5000)).astype(np.float16))
+
+
 @modes
 @pytest.mark.parametrize("drop_bias", [False, True])
 def test_gradients_against_finite_differences(check_gradients, np_rng, per_example, drop_bias):
@@ -174,6 +185,32 @@ def test_gaussian_inference_is_the_formula(np_rng):
         layer.p, call = p, rng.call
         np.testing.assert_array_equal(layer(x).array, F.tanh(F.linear(x, layer.weight, layer.bias)).array)
         assert rng.call == call
+
+
+def test_gaussian_inference_in_float16_adds_up_in_float32(np_rng):
+    seen = []
+    layers = [
+        nn.DropConnectLinear(
+            8, 3, activation=lambda t: seen.append(t.dtype) or F.relu(t), inference="gaussian", dtype=dtype,
+            generator=fd.Generator(7),
+        ).eval()
+        for dtype in (np.float16, np.float32)
+    ]  # fmt: skip
+    for layer in layers:
+        layer.weight.array[...], layer.bias.array[...] = 0.5, 0
+    x = np.full((2, 8), 300, np.float16)  # its square is an infinity, and so is the sum of the samples
+    found, want = layers[0](x), layers[1](x.astype(np.float32))
+    assert found.dtype == np.float16 and seen[0] == np.float16
+    np.testing.assert_allclose(found.array, want.array, rtol=2e-3)
+    with pytest.raises(RuntimeError):
+        layers[0](x.astype(np.float32))
+
+
+def test_gaussian_inference_has_a_gradient_where_nothing_varies():
+    layer = nn.DropConnectLinear(4, 3, activation=F.tanh, inference="gaussian", n_samples=5).eval()
+    x = Tensor(np.array([[0] * 4, [1] * 4], np.float32), requires_grad=True)
+    layer(x).sum().backward()
+    assert all(np.isfinite(t.grad.array).all() for t in (x, layer.weight, layer.bias))
 
 
 def test_gaussian_inference_keeps_one_sample_at_a_time(np_rng):
