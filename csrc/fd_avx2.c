@@ -76,9 +76,7 @@ static inline __m256i keep_u16x16(uint64_t m) {
 }
 
 /* As in the AVX-512 kernels: x is asked for well ahead, and y goes out two lines at a time. */
-#define AHEAD 16384
-
-static inline void ahead(const void *x) { _mm_prefetch((const char *)x + AHEAD, _MM_HINT_T0); }
+static inline void ahead(const void *x) { _mm_prefetch((const char *)x + FD_AHEAD, _MM_HINT_T0); }
 
 static void fence(void) { _mm_sfence(); }
 

@@ -88,11 +88,8 @@ static void bools(const uint64_t *bits, size_t off, size_t n, const void *x, voi
     if (here) _mm256_mask_storeu_epi8(out + i, here, _mm256_maskz_set1_epi8((__mmask32)fd_bits57(bits, off + i), 1));
 }
 
-/* Streaming asks for x this many bytes early, well past the page where the hardware's own prefetcher stops: what is under
- * way must last while bits are made (bench/NOTES.md). Two lines at a time: with one or four it took 15 % longer or more. */
-#define AHEAD 16384
-
-static inline void ahead(const void *x) { _mm_prefetch((const char *)x + AHEAD, _MM_HINT_T0); }
+/* Streaming asks for x and stores y two lines at a time: with one or four it took 15 % longer or more. */
+static inline void ahead(const void *x) { _mm_prefetch((const char *)x + FD_AHEAD, _MM_HINT_T0); }
 
 static void fence(void) { _mm_sfence(); }
 

@@ -3,15 +3,6 @@
 #include "fd_impl.h"
 
 #define PIECE 512
-#define AHEAD 16384 /* bytes, as the streaming kernels look ahead */
-
-static void ahead(const void *p, size_t bytes) {
-#if defined(__GNUC__)
-    for (size_t k = 0; k < bytes; k += FD_LINE) __builtin_prefetch((const char *)p + AHEAD + k);
-#else
-    (void)p, (void)bytes;
-#endif
-}
 
 static size_t item(const fd_args *args) { return (size_t)fd_item(args->dtype); }
 
@@ -63,8 +54,8 @@ void fd_piped_stream(const uint64_t *bits, size_t off, size_t n, const void *x, 
     pieces(bits, off, 0, lead, x, y, args);
     size_t i = lead;
     for (size_t m; (m = n - i < PIECE ? (n - i) / line * line : PIECE) > 0; i += m) {
-        ahead((const char *)x + i * size, m * size);
-        if (args->z != NULL && !args->z_period) ahead((const char *)args->z + i * size, m * size);
+        fd_prefetch((const char *)x + i * size + FD_AHEAD, m * size);
+        if (args->z != NULL && !args->z_period) fd_prefetch((const char *)args->z + i * size + FD_AHEAD, m * size);
         one_piece(bits, off, i, m, x, y, out, args);
         args->kernels->put(out, (char *)y + i * size, m * size);
     }

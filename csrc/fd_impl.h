@@ -73,14 +73,21 @@ static inline void fd_advance(fd_errand *e, size_t n) {
     if (e->args.z != NULL && !e->args.z_period) e->args.z = (const char *)e->args.z + n * e->item;
 }
 
-/* Asks for the lines of x that the next piece starts with, while there is something else to do. */
-static inline void fd_warm(const fd_errand *e) {
+/* Asks for lines that will be read. */
+static inline void fd_prefetch(const void *p, size_t bytes) {
 #if defined(__GNUC__)
-    for (size_t k = 0; k < e->warm; k += FD_LINE) __builtin_prefetch(e->x + k);
+    for (size_t k = 0; k < bytes; k += FD_LINE) __builtin_prefetch((const char *)p + k);
 #else
-    (void)e;
+    (void)p, (void)bytes;
 #endif
 }
+
+/* Those of x that the next piece starts with, while there is something else to do. */
+static inline void fd_warm(const fd_errand *e) { fd_prefetch(e->x, e->warm); }
+
+/* Streaming asks for x this many bytes early, well past the page where the hardware's own prefetcher stops: what is under
+ * way must last while bits are made (bench/NOTES.md). */
+#define FD_AHEAD 16384
 
 /* Keep bits of blocks block .. block+nblocks-1, exactly 2*nblocks words, 0 < q < 2^32; and, where `meanwhile` is not NULL,
  * some of that run or all of it. */

@@ -10,7 +10,6 @@
 #define PIECE 512     /* elements widened, gathered or narrowed at once */
 #define GROUP 8       /* short rows taken together, */
 #define GROUPED 8192  /* in no more bytes than leave L1 room for x and y */
-#define AHEAD 16384   /* bytes, as the streaming kernels look ahead */
 #define STREAMED 4096 /* bytes of a row from which it pays to store it past the caches */
 #define COST 4        /* of an element, in those that dropout alone does meanwhile */
 
@@ -94,15 +93,8 @@ static char *target(const softmax_job *j, char *y, int64_t n, char *room) {
     return j->item == j->real && !j->stream && (j->y_step == j->item || n == 1) ? y : room;
 }
 
-/* Asks for the lines of a row, and of another one, that come up AHEAD bytes later: the hardware's own prefetcher stops at a
- * page's end, and memory would be idle while exponentials are computed. */
-static void ahead(const softmax_job *j, const char *p) {
-#if defined(__GNUC__)
-    for (int64_t k = 0; k < j->n * j->item; k += FD_LINE) __builtin_prefetch(p + AHEAD + k);
-#else
-    (void)j, (void)p;
-#endif
-}
+/* Asks for a row's worth of lines FD_AHEAD bytes later: memory would be idle while exponentials are computed. */
+static void ahead(const softmax_job *j, const char *p) { fd_prefetch(p + FD_AHEAD, (size_t)(j->n * j->item)); }
 
 /* ---- keep bits ---- */
 

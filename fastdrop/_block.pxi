@@ -17,14 +17,12 @@ def block_apply(Mask seeds not None, x, out=None, *, double scale=1.0):
     cdef int code, failed
     a = x if type(x) is np.ndarray else np.asarray(x)
     given = out
-    if out is not None and type(out) is not np.ndarray and isinstance(out, np.ndarray):
-        out = np.asarray(out)
+    out = plain_array(out)
     code = dtype_code(a)
     check_seeds(seeds, (<object>a).shape)
     if out is not None:
         check_out(a, out)
-    if not cnp.PyArray_ISNOTSWAPPED(a):
-        a = a.astype(a.dtype.newbyteorder("="))
+    a = native(a)
     y = out if out is not None else PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
     cdef const void *from_ = cnp.PyArray_DATA(a)
     cdef void *to = cnp.PyArray_DATA(y)

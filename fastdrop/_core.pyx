@@ -191,7 +191,18 @@ def check_apart(out, cnp.ndarray x not None, str name):
                          "or memory of its own")
 
 
-cdef double inverted_scale(double p) noexcept:
+cdef object plain_array(object out):
+    """`out` without a subclass' methods and properties, which could say what is not so."""
+    return np.asarray(out) if type(out) is not np.ndarray and isinstance(out, np.ndarray) else out
+
+
+cdef cnp.ndarray native(cnp.ndarray x):
+    """x in this machine's byte order."""
+    return x if cnp.PyArray_ISNOTSWAPPED(x) else x.astype(x.dtype.newbyteorder("="))
+
+
+cpdef double inverted_scale(double p) noexcept:
+    """What kept elements are multiplied by: 1 / (1 - p), and 0 where none is kept."""
     return 1.0 / (1.0 - p) if p < 1.0 else 0.0
 
 

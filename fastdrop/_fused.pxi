@@ -38,8 +38,7 @@ def fused(Mask mask not None, str operation not None, x, second=None, out=None, 
     if second is not None:
         second = np.asarray(second)
     given = out
-    if out is not None and type(out) is not np.ndarray and isinstance(out, np.ndarray):
-        out = np.asarray(out)
+    out = plain_array(out)
     code = dtype_code(a)
     if (<object>a).shape != mask.shape:
         mask = mask.broadcast_to((<object>a).shape)
@@ -53,8 +52,7 @@ def fused(Mask mask not None, str operation not None, x, second=None, out=None, 
         check_out(a, out)
         if second is not None and not plain_out(z, out):
             check_apart(out, z, name)
-    if not cnp.PyArray_ISNOTSWAPPED(a):
-        a = a.astype(a.dtype.newbyteorder("="))
+    a = native(a)
     y = out if out is not None else PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
     cdef const void *from_ = cnp.PyArray_DATA(a)
     cdef void *to = cnp.PyArray_DATA(y)

@@ -118,8 +118,7 @@ def apply_masks(masks, x, out=None, *, scale=None):
         factor = inverted_scale(m.drop)
     a = np.asarray(x)
     given = out
-    if type(out) is not np.ndarray and isinstance(out, np.ndarray):
-        out = np.asarray(out)  # the base class: a subclass may say anything of its shape
+    out = plain_array(out)
     code = dtype_code(a)
     shape = (<object>a).shape
     if m is not None and m.shape != shape:
@@ -131,8 +130,7 @@ def apply_masks(masks, x, out=None, *, scale=None):
     else:
         check_outs(a, count, out)
         y = out
-    if not cnp.PyArray_ISNOTSWAPPED(a):
-        a = a.astype(a.dtype.newbyteorder("="))
+    a = native(a)
     if count:
         laws = <fd_law *>PyMem_Malloc(count * sizeof(fd_law))
         if laws == NULL:

@@ -112,14 +112,13 @@ cdef class Mask(View):
             factor = check_real("scale", scale)
         a = x if type(x) is np.ndarray else np.asarray(x)
         given = out
-        if out is not None and type(out) is not np.ndarray and isinstance(out, np.ndarray):
-            out = np.asarray(out)  # the base class: a subclass may say anything of its shape
+        if out is not None:
+            out = plain_array(out)
         code = dtype_code(a)
         m = fitted(self, a)
         if out is not None:
             check_out(a, out)
-        if not cnp.PyArray_ISNOTSWAPPED(a):
-            a = a.astype(a.dtype.newbyteorder("="))
+        a = native(a)
         y = out if out is not None else PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
         apply_view(&m.view, code, factor, a, y)
         return y if given is None else given

@@ -109,14 +109,12 @@ cdef class Noise(View):
         cdef fd_noise_kind how = noise_kind(kind)
         a = np.asarray(x)
         given = out
-        if out is not None and isinstance(out, np.ndarray):
-            out = np.asarray(out)  # the base class: a subclass may say anything of its shape
+        out = plain_array(out)
         code = dtype_code(a)
         z = fitted(self, a)
         if out is not None:
             check_out(a, out)
-        if not cnp.PyArray_ISNOTSWAPPED(a):
-            a = a.astype(a.dtype.newbyteorder("="))
+        a = native(a)
         y = out if out is not None else PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
         cdef const void *from_ = cnp.PyArray_DATA(a)
         cdef void *to = cnp.PyArray_DATA(y)

@@ -1,16 +1,7 @@
 # Softmax and dropout in one pass: `fd_softmax_dropout` on arrays. Included by _core.pyx; called by softmax.py, which checks
 # everything but the arrays.
-cdef cnp.ndarray native(cnp.ndarray x):
-    return x if cnp.PyArray_ISNOTSWAPPED(x) else x.astype(x.dtype.newbyteorder("="))
-
-
 cdef cnp.ndarray axis_last(cnp.ndarray x, int axis):
     return x if axis == cnp.PyArray_NDIM(x) - 1 else np.moveaxis(x, axis, -1)
-
-
-cdef object plain_array(object out):
-    """`out` without a subclass' methods and properties, which could say what is not so."""
-    return np.asarray(out) if type(out) is not np.ndarray and isinstance(out, np.ndarray) else out
 
 
 cdef Mask mask_axis_last(Mask mask, int axis):

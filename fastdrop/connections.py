@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._core import Generator, Mask, dropconnect_dw, dropconnect_dx, dropconnect_forward
-from .functional import check_p, decide
+from ._core import Generator, Mask, dropconnect_dw, dropconnect_dx, dropconnect_forward, inverted_scale
+from .functional import check_mask, check_p, decide
 from .random import check_generator
 
 __all__ = ["dropconnect", "dropconnect_backward"]
@@ -24,10 +24,6 @@ Array = NDArray[Any]
 def _wide(a: Array) -> Array:
     """As the kernels and BLAS take it: C order, this machine's bytes, half types as float32."""
     return np.ascontiguousarray(a, np.float32 if a.dtype.itemsize == 2 else a.dtype.newbyteorder("="))
-
-
-def _scale(mask: Mask) -> float:
-    return 1.0 / (1.0 - mask.p)
 
 
 def _is_empty(mask: Mask) -> bool:
@@ -47,7 +43,7 @@ def product(mask: Mask | None, x: Array, w: Array) -> Array:
         return np.zeros(mask.shape[:2], x.dtype)
     if mask.strides[0] == 0:
         return np.asarray(x @ mask[0].apply(w).T)
-    return dropconnect_forward(mask, x, w, _scale(mask))
+    return dropconnect_forward(mask, x, w, inverted_scale(mask.p))
 
 
 def input_gradient(mask: Mask | None, dy: Array, w: Array) -> Array:
@@ -59,7 +55,7 @@ def input_gradient(mask: Mask | None, dy: Array, w: Array) -> Array:
         return np.zeros(mask.shape[::2], dy.dtype)
     if mask.strides[0] == 0:
         return np.asarray(dy @ mask[0].apply(w))
-    return dropconnect_dx(mask, dy, w, _scale(mask))
+    return dropconnect_dx(mask, dy, w, inverted_scale(mask.p))
 
 
 def weight_gradient(mask: Mask | None, dy: Array, x: Array) -> Array:
@@ -71,7 +67,7 @@ def weight_gradient(mask: Mask | None, dy: Array, x: Array) -> Array:
         return np.zeros(mask.shape[1:], dy.dtype)
     if mask.strides[0] == 0:
         return mask[0].apply(dy.T @ x)
-    return dropconnect_dw(mask, dy, x, _scale(mask))
+    return dropconnect_dw(mask, dy, x, inverted_scale(mask.p))
 
 
 def bias_gradient(mask: Mask | None, dy: Array) -> Array:
@@ -141,10 +137,7 @@ def connections(
             raise TypeError(f"{name} has to be True or False, but got {flag!r}")
     outputs = (math.prod(x.shape[:-1]), len(w))
     if bias_mask is not None:
-        if not isinstance(bias_mask, Mask):
-            raise TypeError(f"bias_mask has to be a fastdrop.Mask, but got a {type(bias_mask).__name__}")
-        if bias_mask.p != p:
-            raise ValueError(f"bias_mask has p={bias_mask.p}, which has to be the p that is given, but got p={p}")
+        check_mask(bias_mask, p, "bias_mask")
         if bias is None or drop_bias:
             raise ValueError("bias_mask drops a bias in place of drop_bias: give it with a bias, and no drop_bias")
         bias_mask = bias_mask.broadcast_to(outputs)

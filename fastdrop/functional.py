@@ -16,7 +16,10 @@ from ._checks import check_int, check_p
 from ._core import Generator, Mask, apply_fresh, check_dtype, check_out
 from .random import check_generator, default_generator
 
-__all__ = ["KEEP_ALL", "check_p", "check_scaling", "decide", "dropout", "noise_shape_to_mask_shape", "untouched"]
+__all__ = [
+    "DROP_ALL", "KEEP_ALL", "check_mask", "check_p", "check_scaling", "decide", "dropout", "noise_shape_to_mask_shape",
+    "untouched",
+]  # fmt: skip
 
 NoiseShape = Sequence[SupportsIndex | None]
 
@@ -69,13 +72,13 @@ def noise_shape_to_mask_shape(noise_shape: NoiseShape | None, shape: tuple[int, 
     return out
 
 
-#: Keeps every element of anything, and draws no number.
-KEEP_ALL = Mask(0, 0, 0.0, ())
+#: Keep and drop every element of anything, and draw no number.
+KEEP_ALL, DROP_ALL = Mask(0, 0, 0.0, ()), Mask(0, 0, 1.0, ())
 
 
 def _scaled(x: NDArray[Any], factor: float, out: NDArray[Any] | None) -> NDArray[Any]:
     """x times a factor, by a mask that keeps everything (for a factor of 0, nothing): it draws no number."""
-    return (KEEP_ALL if factor else Mask(0, 0, 1.0, ())).apply(x, out, scale=factor)
+    return (KEEP_ALL if factor else DROP_ALL).apply(x, out, scale=factor)
 
 
 def untouched(x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -83,6 +86,14 @@ def untouched(x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
     if out is not None:
         return KEEP_ALL.apply(x, out, scale=1.0)
     return x if isinstance(x, np.ndarray) else np.asarray(x)
+
+
+def check_mask(mask: Any, p: float, name: str = "mask") -> None:
+    """Refuse an argument `name` that is no mask, or one of another p."""
+    if not isinstance(mask, Mask):
+        raise TypeError(f"{name} has to be a fastdrop.Mask, but got a {type(mask).__name__}")
+    if mask.p != p:
+        raise ValueError(f"{name} has p={mask.p}, which has to be the p that is given, but got p={p}")
 
 
 def decide(
@@ -108,13 +119,10 @@ def decide(
     shape = noise_shape_to_mask_shape(noise_shape, x.shape)
     check_generator(rng, "rng")
     if mask is not None:
-        if not isinstance(mask, Mask):
-            raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")
+        check_mask(mask, p)
         if rng is not None or noise_shape is not None:
             other = "rng" if rng is not None else "noise_shape"
             raise ValueError(f"mask brings its own decisions: give no {other} with it")
-        if mask.p != p:
-            raise ValueError(f"mask has p={mask.p}, which has to be the p that is given, but got p={p}")
         mask = mask.broadcast_to(x.shape)
     if out is not None:
         check_out(x, out)

@@ -7,10 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._core import ACTIVATIONS, Generator, Mask, check_apart, check_dtype, check_out, check_second, fused
+from ._core import (
+    ACTIVATIONS,
+    Generator,
+    Mask,
+    check_apart,
+    check_dtype,
+    check_out,
+    check_second,
+    fused,
+    inverted_scale,
+)
 from .functional import KEEP_ALL, decide
 
-__all__ = ["activation_dropout", "check_activation", "dropout_add", "inverted_scale", "second_input"]
+__all__ = ["activation_dropout", "check_activation", "dropout_add", "second_input"]
 
 Array = NDArray[Any]
 
@@ -30,11 +40,6 @@ def second_input(x: Array, second: ArrayLike, name: str, out: Array | None) -> A
         check_out(x, out)
         check_apart(np.asarray(out), checked, name)
     return checked
-
-
-def inverted_scale(mask: Mask) -> float:
-    """What kept elements are multiplied by."""
-    return 1.0 / (1.0 - mask.p) if mask.p < 1.0 else 0.0
 
 
 def activation_dropout(
@@ -99,7 +104,7 @@ def activation_dropout(
     second = None if bias is None else second_input(a, bias, "bias", out)
     decided = decide(a, p, training, rng=rng, mask=mask, out=out)
     decided = KEEP_ALL if decided is None else decided
-    return fused(decided, "act", a, second, out, name="bias", activation=activation, scale=inverted_scale(decided))
+    return fused(decided, "act", a, second, out, name="bias", activation=activation, scale=inverted_scale(decided.p))
 
 
 def dropout_add(
@@ -154,4 +159,4 @@ def dropout_add(
     second = second_input(a, residual, "residual", out)
     decided = decide(a, p, training, rng=rng, mask=mask, out=out)
     decided = KEEP_ALL if decided is None else decided
-    return fused(decided, "add", a, second, out, name="residual", scale=inverted_scale(decided))
+    return fused(decided, "add", a, second, out, name="residual", scale=inverted_scale(decided.p))

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._checks import check_p, check_real
-from ._core import Generator, Mask, Noise, check_dtype, check_out
-from .functional import untouched
+from ._core import Generator, Noise, check_dtype, check_out
+from .functional import DROP_ALL, untouched
 from .random import check_generator, default_generator
 
 __all__ = ["check_std", "dropout_std", "gaussian_dropout", "gaussian_noise"]
@@ -80,7 +80,7 @@ def _apply(
     if noise is None:
         noise = (default_generator() if rng is None else rng).noise(a.shape)
     if sigma == math.inf:
-        return Mask(0, 0, 1.0, ()).apply(a, out)  # drops everything
+        return DROP_ALL.apply(a, out)
     return noise.apply(a, out, sigma=sigma, kind=kind)
 
 

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from ._checks import check_int, check_p
-from ._core import Generator, Mask, check_dtype, check_out
-from .random import check_generator, default_generator
+from ._core import Generator, Mask, check_dtype
+from .functional import KEEP_ALL, decide
 
 __all__ = ["SoftmaxRows", "softmax_dropout", "softmax_dropout_backward", "softmax_dropout_forward"]
 
@@ -52,7 +52,7 @@ def _plan(
 ) -> tuple[Array, int, Mask]:
     """The input as an array, the axis and the mask; checked, before the generator gives a call."""
     a = np.asarray(x)
-    p = check_p(p)
+    check_p(p)
     check_dtype(a)
     try:
         at = operator.index(axis)
@@ -62,22 +62,8 @@ def _plan(
         raise ValueError("softmax_dropout takes at least 1 axis, but got an array without one")
     if not -a.ndim <= at < a.ndim:
         raise ValueError(f"axis has to be between {-a.ndim} and {a.ndim - 1} for an input of shape {a.shape}, got {at}")
-    check_generator(rng, "rng")
-    if mask is not None:
-        if not isinstance(mask, Mask):
-            raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")
-        if rng is not None:
-            raise ValueError("mask brings its own decisions: give no rng with it")
-        if mask.p != p:
-            raise ValueError(f"mask has p={mask.p}, which has to be the p that is given, but got p={p}")
-        mask = mask.broadcast_to(a.shape)
-    if out is not None:
-        check_out(a, out)
-    if not training or p == 0.0:
-        mask = Mask(0, 0, 0.0, ()).broadcast_to(a.shape)
-    elif mask is None:
-        mask = (default_generator() if rng is None else rng).mask(a.shape, p)
-    return a, at % a.ndim, mask
+    decided = decide(a, p, training, rng=rng, mask=mask, out=out)
+    return a, at % a.ndim, KEEP_ALL.broadcast_to(a.shape) if decided is None else decided
 
 
 def _rows_of(x: Array, axis: int) -> tuple[tuple[int, ...], np.dtype[Any]]:

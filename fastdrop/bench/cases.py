@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .._checks import check_p
 from ..runtime import MAX_THREADS
-from .kinds import KINDS
+from .kinds import KINDS, images
 
 __all__ = ["DTYPES", "FAMILIES", "HIDDEN", "Arrays", "Case", "Family", "count", "dtype_of", "parse_count"]
 
@@ -180,8 +180,7 @@ class Case:
             return KINDS[self.family].shape(self.n)
         if not self.family.startswith("spatial"):
             return (self.n,)
-        power = self.n.bit_length() - 1
-        return tuple(2 ** ((power + 3 - axis) // 4) for axis in range(4))
+        return images(self.n)
 
     @property
     def maps(self) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import fastdrop as fd
 
 from .. import reference
 
-__all__ = ["KINDS", "Kind", "WrongAnswer"]
+__all__ = ["KINDS", "Kind", "WrongAnswer", "images"]
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]

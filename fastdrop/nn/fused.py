@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastdrop._core import fused
+from fastdrop._core import fused, inverted_scale
 from fastdrop.functional import KEEP_ALL, check_p
-from fastdrop.fused import check_activation, inverted_scale, second_input
+from fastdrop.fused import check_activation, second_input
 from fastdrop.nn.autograd import record
 from fastdrop.nn.creation import floating
 from fastdrop.nn.dropout import Dropout, DropoutBase
@@ -57,7 +57,7 @@ def activation_dropout(
     if b is not None:
         second_input(x.array, b.array, "bias", None)
     mask = draw(x, p, None, generator, False, "activation_dropout") if training and p else KEEP_ALL
-    scale = inverted_scale(mask)
+    scale = inverted_scale(mask.p)
     y = fused(mask, "act", x.array, None if b is None else b.array, name="bias", activation=activation, scale=scale)
 
     def gradient(dy: Array) -> Array:
@@ -91,7 +91,7 @@ def dropout_add(
     x, r = floating(input, "dropout_add"), as_tensor(residual)
     second_input(x.array, r.array, "residual", None)
     mask = draw(x, p, None, generator, False, "dropout_add") if training and p else KEEP_ALL
-    scale = inverted_scale(mask)
+    scale = inverted_scale(mask.p)
 
     def function(dy: Array) -> tuple[Array, Array]:
         return mask.apply(dy, scale=scale), dy
