@@ -1,37 +1,39 @@
-"""The comparison on MNIST: two CNNs, equal but for dropout.
+"""Experiments on MNIST: networks times regularizers times seeds times sizes of the training set.
 
-`data` loads the digits, `models` makes the networks, `experiment` trains them, `report` shows what came of it and
-`progress` shows it happening. The command ``fastdrop mnist`` does all of it; in Python::
+Read it upwards: `regularizers` and `models` say what there is, `study` makes runs of a grid, `data` loads the digits,
+`training` does one run, `runner` many, `results` and `statistics` hold what came of them, `report` shows it. The command
+``fastdrop mnist`` does all of it; in Python::
 
     from fastdrop import mnist
 
     digits = mnist.load()
-    result = mnist.run(mnist.configure(digits, "quick"), digits)
-    mnist.write(result, "results")
+    runs = mnist.expand([{"regularizers": ["none", "dropout"]}], digits, "quick")
+    results = mnist.execute(runs, digits, pathlib.Path("results"))
 
-Importing this needs NumPy alone; `load` may need pooch or scikit-learn, `table` rich and `write` Matplotlib, which
-``pip install "fastdrop[mnist]"`` brings.
+Importing this needs NumPy alone; `load` may need pooch or scikit-learn, training threadpoolctl and safetensors, and what
+looks at results SciPy, rich and Matplotlib: ``pip install "fastdrop[mnist]"`` brings them.
 """
 
 from .data import DataError, Dataset, load, split
-from .experiment import Config, Net, Result, Step, configure, run
-from .models import cnn
-from .report import curves, predictions, table, write
+from .models import make
+from .regularizers import parse
+from .results import Record, Results
+from .runner import execute
+from .study import Run, expand, read_toml
+from .training import train
 
 __all__ = [
-    "Config",
     "DataError",
     "Dataset",
-    "Net",
-    "Result",
-    "Step",
-    "cnn",
-    "configure",
-    "curves",
+    "Record",
+    "Results",
+    "Run",
+    "execute",
+    "expand",
     "load",
-    "predictions",
-    "run",
+    "make",
+    "parse",
+    "read_toml",
     "split",
-    "table",
-    "write",
+    "train",
 ]

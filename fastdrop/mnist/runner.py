@@ -1,0 +1,222 @@
+"""Runs a study: several processes, each with one run at a time, and nothing lost whenever one of them dies.
+
+The processes are strangers to each other: a run's numbers depend on its settings alone, its state is on the disk after
+each epoch, and files appear whole or not at all. So a worker can be killed at any moment, by the user or the system, and
+whoever comes next goes on from the disk to the same bits.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import nn
+from .data import Dataset
+from .results import Record, Results, read_record, write_record
+from .study import Run
+from .training import CHECKPOINT, WEIGHTS, Step, train
+
+__all__ = ["Event", "WorkerDied", "cores", "execute", "run_folder", "run_one"]
+
+#: Seconds between two messages of a worker: enough for the eye.
+PAUSE = 0.1
+
+
+class WorkerDied(RuntimeError):
+    """A process that ended without a word, as when the system killed it for its memory."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a study tells: where a run stands, or with `record` that it is finished.
+
+    Attributes
+    ----------
+    run : Run
+    step : Step or None
+    record : Record or None
+    found : bool
+        Whether the record was there from an earlier time.
+    """
+
+    run: Run
+    step: Step | None = None
+    record: Record | None = None
+    found: bool = False
+
+
+def cores() -> int:
+    """How many processes can work at once here."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_folder(folder: Path, run: Run) -> Path:
+    """Where a run keeps its state."""
+    return folder / "runs" / run.key
+
+
+def run_one(run: Run, dataset: Dataset, folder: Path, listen: Callable[[Step], None] | None = None) -> Record:
+    """Do a run, or what is left of it, and write its weights and its record.
+
+    Parameters
+    ----------
+    run : Run
+    dataset : Dataset
+    folder : Path
+        Of the study.
+    listen : callable, optional
+        Told each `Step`.
+
+    Returns
+    -------
+    Record
+    """
+    own = run_folder(folder, run)
+    own.mkdir(parents=True, exist_ok=True)
+    record, model = train(run, dataset, own, listen)
+    nn.save_weights(model, own / WEIGHTS)
+    write_record(record, own, dataset.digest)  # from now on the run counts as finished
+    (own / CHECKPOINT).unlink(missing_ok=True)
+    return record
+
+
+def execute(
+    runs: Sequence[Run],
+    dataset: Dataset,
+    folder: Path,
+    *,
+    jobs: int | None = None,
+    listen: Callable[[Event], None] | None = None,
+) -> Results:
+    """Do all runs that are not finished, several at a time.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    dataset : Dataset
+    folder : Path
+        Where each run keeps its state; runs that are finished there are not repeated.
+    jobs : int, optional
+        Processes; as many as there are cores by default. The results do not depend on it.
+    listen : callable, optional
+        Told each `Event`.
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    OSError
+        Where the folder cannot be written to (any more); what is there can be gone on with.
+    ValueError
+        Where a file of an earlier time is damaged; the message names it.
+    WorkerDied
+        Where a process was killed.
+    """
+    tell = listen or (lambda event: None)
+    digest = dataset.digest
+    done: dict[Run, Record] = {}
+    for run in runs:
+        record = read_record(run, run_folder(folder, run), digest)
+        if record is not None:
+            done[run] = record
+            tell(Event(run, record=record, found=True))
+    left = [run for run in runs if run not in done]
+    jobs = min(cores() if jobs is None else jobs, len(left))
+    if jobs > 1:
+        _share(left, dataset, folder, jobs, done, tell)
+    else:
+        for run in left:
+            done[run] = run_one(run, dataset, folder, _seldom(lambda step, run=run: tell(Event(run, step))))  # type: ignore[misc]
+            tell(Event(run, record=done[run]))
+    return Results(dataset, tuple(done[run] for run in runs), folder)
+
+
+def _seldom(listen: Callable[[Step], Any]) -> Callable[[Step], None]:
+    """Pass on what ends an epoch, and of the rest what does not come too soon."""
+    last = 0.0
+
+    def heard(step: Step) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if step.row or now - last >= PAUSE:
+            last = now
+            listen(step)
+
+    return heard
+
+
+def _work(pipe: multiprocessing.connection.Connection, dataset: Dataset, folder: Path) -> None:
+    """Do what comes through the pipe, and answer with steps and records. It ends when the other side is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to answer
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            run: Run = pipe.recv()
+            try:
+                pipe.send(run_one(run, dataset, folder, _seldom(pipe.send)))
+            except BrokenPipeError:
+                raise
+            except Exception as error:
+                pipe.send(error)
+
+
+def _share(
+    runs: list[Run],
+    dataset: Dataset,
+    folder: Path,
+    jobs: int,
+    done: dict[Run, Record],
+    tell: Callable[[Event], None],
+) -> None:
+    # Not by fork: a copy of a process with threads (BLAS's, fastdrop's) may hang.
+    context = multiprocessing.get_context("spawn")
+    waiting = list(reversed(runs))
+    workers: dict[Any, tuple[Any, Run]] = {}  # by our end of the pipe: the process, and what it is at
+    try:
+        for _ in range(jobs):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, dataset, folder), daemon=True)
+            process.start()
+            theirs.close()
+            workers[ours] = (process, waiting.pop())
+            ours.send(workers[ours][1])
+        while workers:
+            for pipe in multiprocessing.connection.wait(list(workers)):
+                process, run = workers[pipe]
+                try:
+                    heard = pipe.recv()  # type: ignore[union-attr]
+                except (EOFError, ConnectionResetError):
+                    process.join()
+                    raise WorkerDied(
+                        f"the process of {run.key} died (exit code {process.exitcode}); memory may be short: "
+                        "fewer --jobs need less"
+                    ) from None
+                if isinstance(heard, Step):
+                    tell(Event(run, heard))
+                    continue
+                if isinstance(heard, Exception):
+                    raise heard
+                done[run] = heard
+                tell(Event(run, record=heard))
+                if waiting:
+                    workers[pipe] = (process, waiting.pop())
+                    pipe.send(workers[pipe][1])  # type: ignore[union-attr]
+                else:
+                    pipe.close()
+                    del workers[pipe]
+                    process.join()
+    finally:
+        for process, _ in workers.values():
+            process.kill()  # their state is on the disk
+        for pipe, (process, _) in workers.items():
+            process.join()
+            pipe.close()
