@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,24 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK = "#222222"
 FAINT = "#777777"
 STYLE = {"font.family": "DejaVu Sans", "font.size": 9.5, "text.color": INK, "axes.edgecolor": FAINT}
+
+
+def say(line: str) -> None:
+    """Tell the user what is no result: on standard error, and whose line it is."""
+    print(f"fastdrop: {line}", file=sys.stderr, flush=True)
+
+
+def reason(error: BaseException) -> str:
+    """Say in one line what is wrong.
+
+    Examples
+    --------
+    >>> reason(FileNotFoundError(2, "No such file or directory", "a.txt")), reason(ValueError())
+    ('a.txt: No such file or directory', 'ValueError')
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def clock(seconds: float) -> str:

@@ -17,8 +17,9 @@ import fastdrop
 from fastdrop import _core
 from fastdrop._environment import environment, version
 from fastdrop._extra import extra
-from fastdrop._reporting import clock
+from fastdrop._reporting import clock, reason, say
 from fastdrop.bench.cases import FAMILIES
+from fastdrop.mnist import command as mnist
 
 __all__ = ["main"]
 
@@ -37,23 +38,6 @@ OPTIONAL = (
     ("jax", "jax", "fastdrop bench, to compare with"),
     ("tensorflow", "tensorflow", "fastdrop bench, to compare with"),
 )
-
-MNIST_TEXT = """\
-Train two CNNs on MNIST, equal but for dropout, and show what dropout changes: one learns its
-training images by heart, the other does not.
-
-The four files of MNIST are looked for in --data, in the folder that FASTDROP_DATA names and in the
-cache; else they are downloaded. With no data and no network the run takes scikit-learn's bundled
-8x8 digits, and says so wherever it shows a number.
-"""
-
-MNIST_EXAMPLES = """\
-examples:
-  fastdrop mnist                       3,000 training images, 40 epochs: two to three minutes on two cores
-  fastdrop mnist --quick               a first look in under a minute
-  fastdrop mnist --full                all 60,000 images of the training file: about eight minutes
-  fastdrop mnist --data ~/mnist --seed 7 --out seed-7
-"""
 
 BENCH_TEXT = """\
 Time fastdrop, its peers (NumPy; Numba, PyTorch, JAX and TensorFlow where they are installed) and the
@@ -76,17 +60,6 @@ contenders: fastdrop, fastdrop-apply, fastdrop-plain (a step without dropout), n
 
 To compare two contenders more closely: python -m fastdrop.bench.command --help
 """
-
-
-def _say(line: str) -> None:
-    print(f"fastdrop: {line}", file=sys.stderr, flush=True)
-
-
-def _reason(error: BaseException) -> str:
-    """Say in one line what is wrong."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def info() -> int:
@@ -113,56 +86,6 @@ def info() -> int:
     return OK
 
 
-def mnist(args: argparse.Namespace, command: str) -> int:
-    """Run the comparison and write its files."""
-    from ._extra import extra
-    from .mnist import data, experiment, progress, report
-
-    for option in ("data", "out"):
-        if getattr(args, option) == "":
-            _say(f"--{option} has to be a folder, but got an empty string")
-            return BAD_INPUT
-    try:
-        # All that can fail for a reason the user can mend fails here, before minutes of training.
-        console = extra("rich.console").Console(highlight=False)
-        extra("matplotlib.figure")
-        dataset = data.load(args.data, download=not args.offline, say=_say)
-        preset = "full" if args.full else "quick" if args.quick else "default"
-        changes = {name: getattr(args, name) for name in ("seed", "epochs", "train_size", "batch_size", "lr")}
-        config = experiment.configure(dataset, preset, **changes)
-        sizes = data.split(dataset, config.train_size, config.validation_size, config.seed).sizes
-        out = report.check_folder(args.out)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:  # RuntimeError: "~nobody"
-        _say(_reason(error))
-        return BAD_INPUT
-
-    file = len(dataset.train_labels)
-    print(f"{dataset.name} ({dataset.source})")
-    print(
-        f"{sizes['train']:,} training and {sizes['validation']:,} validation images, of the {file:,} in the training "
-        f"file; all {sizes['test']:,} test images"
-    )
-    nets = tuple(name for name, _ in experiment.NETS)
-    print(f"{len(nets)} nets, {config.epochs} epochs each, seed {config.seed}", flush=True)
-    try:
-        with progress.Display(console, nets, config.epochs) as display:
-            result = experiment.run(config, dataset, display)
-    except FloatingPointError as error:
-        _say(f"training diverged: {_reason(error)}")
-        return FAILED
-
-    console.print(report.table(result))
-    print(report.notes(result))
-    try:
-        finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        files = report.write(result, out, command=command, finished=finished, environment=environment())
-    except OSError as error:
-        _say(_reason(error))
-        return FAILED
-    print(f"{clock(result.seconds)} minutes; wrote {', '.join(str(path) for path in files)}")
-    return OK
-
-
 def bench(args: argparse.Namespace, command: str) -> int:
     """Run the benchmarks and write their report."""
     from .bench import cases, machine, progress, report, sweep
@@ -175,7 +98,7 @@ def bench(args: argparse.Namespace, command: str) -> int:
             raise ValueError("--out has to be a folder, but got an empty string")
         out = report.check_folder(args.out)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        _say(_reason(error))
+        say(reason(error))
         return BAD_INPUT
 
     facts: dict[str, Any] = {"command": command, "environment": environment(), "machine": machine.describe()}
@@ -186,18 +109,18 @@ def bench(args: argparse.Namespace, command: str) -> int:
         with progress.Display(console, how.groups) as display:
             result = sweep.run(how, display)
     except MemoryError as error:
-        _say(_reason(error))
+        say(reason(error))
         return BAD_INPUT
     facts["seconds"] = time.perf_counter() - started
     facts["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     for who, why in result.skipped.items():
         print(f"skipped: {who}: {why}")
     for who, why in result.wrong.items():
-        _say(f"not timed, since the answer is wrong: {who}: {why}")
+        say(f"not timed, since the answer is wrong: {who}: {why}")
     try:
         files = report.write(result, out, facts)
     except OSError as error:
-        _say(_reason(error))
+        say(reason(error))
         return FAILED
     print(f"{clock(facts['seconds'])} minutes; wrote {', '.join(str(path) for path in files)}")
     return FAILED if result.wrong else OK
@@ -214,22 +137,12 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser(
         "mnist",
-        help="train CNNs with and without dropout on MNIST and compare them",
-        description=MNIST_TEXT,
-        epilog=MNIST_EXAMPLES,
+        help="train networks with and without dropout on MNIST and compare them",
+        description=mnist.TEXT,
+        epilog=mnist.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("--data", metavar="DIR", help="folder with MNIST's four IDX files, .gz or unpacked")
-    run.add_argument("--offline", action="store_true", help="do not download anything")
-    run.add_argument("--out", metavar="DIR", default="fastdrop-mnist", help="output folder (default: %(default)s)")
-    size = run.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="fewer images and epochs: under a minute")
-    size.add_argument("--full", action="store_true", help="all images of the training file, 5,000 of them to validate")
-    run.add_argument("--seed", type=int, metavar="N", help="decides everything random (default: 0)")
-    run.add_argument("--epochs", type=int, metavar="N", help="passes over the training images")
-    run.add_argument("--train-size", type=int, metavar="N", help="training images")
-    run.add_argument("--batch-size", type=int, metavar="N", help="images per step")
-    run.add_argument("--lr", type=float, metavar="X", help="Adam's learning rate")
+    mnist.add_arguments(run)
 
     run = commands.add_parser(
         "bench",
@@ -271,9 +184,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "info":
             return info()
         command = shlex.join(["fastdrop", *given])
-        return (mnist if args.command == "mnist" else bench)(args, command)
+        return (mnist.run if args.command == "mnist" else bench)(args, command)
     except KeyboardInterrupt:
-        _say("interrupted; no results, or not all of them, were written")
+        say("interrupted; no results, or not all of them, were written")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has enough of it (head): nothing to say, and nobody to say it to.

@@ -1,8 +1,8 @@
 """Experiments on MNIST: networks times regularizers times seeds times sizes of the training set.
 
 Read it upwards: `regularizers` and `models` say what there is, `study` makes runs of a grid, `data` loads the digits,
-`training` does one run, `runner` many, `results` and `statistics` hold what came of them, `report` shows it. The command
-``fastdrop mnist`` does all of it; in Python::
+`training` does one run, `runner` many, `results` and `statistics` hold what came of them, `report` shows it. The
+command ``fastdrop mnist`` does all of it; in Python::
 
     from fastdrop import mnist
 
@@ -10,8 +10,8 @@ Read it upwards: `regularizers` and `models` say what there is, `study` makes ru
     runs = mnist.expand([{"regularizers": ["none", "dropout"]}], digits, "quick")
     results = mnist.execute(runs, digits, pathlib.Path("results"))
 
-Importing this needs NumPy alone; `load` may need pooch or scikit-learn, training threadpoolctl and safetensors, and what
-looks at results SciPy, rich and Matplotlib: ``pip install "fastdrop[mnist]"`` brings them.
+Importing this needs NumPy alone; `load` may need pooch or scikit-learn, training threadpoolctl and safetensors, and
+what looks at results SciPy, rich and Matplotlib: ``pip install "fastdrop[mnist]"`` brings them.
 """
 
 from .data import DataError, Dataset, load, split

@@ -93,7 +93,9 @@ class Dataset:
     @property
     def digest(self) -> str:
         """A fingerprint."""
-        return hashlib.sha256(b"".join(a.tobytes() for a in (self.train_images, self.train_labels, self.test_images, self.test_labels))).hexdigest()
+        return hashlib.sha256(
+            b"".join(a.tobytes() for a in (self.train_images, self.train_labels, self.test_images, self.test_labels))
+        ).hexdigest()
 
     @property
     def side(self) -> int:

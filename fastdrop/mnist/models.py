@@ -107,7 +107,8 @@ def mlp_selu(plan: Plan, size: Size = (28, 28), classes: int = 10) -> nn.Sequent
     for layer in layers:
         if isinstance(layer, nn.Linear):
             nn.init.lecun_normal_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)
 
 
@@ -147,7 +148,7 @@ def lstm(plan: Plan, size: Size = (28, 28), classes: int = 10) -> nn.Sequential:
     nn.Sequential
         As of `cnn`.
     """
-    rates: dict[str, float] = {}
+    rates: dict[str, Any] = {}
     if plan.noise == "variational":
         rates = dict.fromkeys(("dropout_input", "dropout_recurrent", "dropout_output"), plan.p)
     elif plan.noise == "zoneout":

@@ -47,10 +47,10 @@ REGULARIZERS = {
     "zoneout": _noise("units of the state that keep their value (Krueger et al. 2017)", 0.1),
     "dropconnect": _noise("each weight, for each example (Wan et al. 2013); recurrent weights, for the batch"),
     "batch-norm": Regularizer("batch normalisation before each activation (Ioffe, Szegedy 2015)", None),
-    "l2": Regularizer("half the squared norm of weights, biases too, times the value, added to the loss", 1e-4, "factor"),
+    "l2": Regularizer("half the squared norm of all weights and biases times the value, in the loss", 1e-4, "factor"),
     "max-norm": Regularizer("a bound on the norm of what comes into each unit (Srebro et al. 2005)", 3.0, "norm"),
     "label-smoothing": Regularizer("targets mixed with the uniform distribution (Szegedy et al. 2016)", 0.1, "share"),
-    "early-stopping": Regularizer("the weights of the epoch of the lowest validation loss (Prechelt 1998)", 5, "patience"),
+    "early-stopping": Regularizer("the weights of the epoch of lowest validation loss (Prechelt 1998)", 5, "patience"),
 }  # fmt: skip
 
 
@@ -103,7 +103,7 @@ class Plan:
     @property
     def text(self) -> str:
         """As `parse` reads it, every value told."""
-        return "+".join(name if value is None else f"{name}={value:g}" for name, value in self.parts) or "none"
+        return "+".join(name if value is None else f"{name}={_exactly(value)}" for name, value in self.parts) or "none"
 
     @property
     def family(self) -> str:
@@ -116,8 +116,13 @@ class Plan:
         words = []
         for name, value in self.parts:
             given = "" if value is None else f" p={value:g}" if REGULARIZERS[name].drops else f" {value:g}"
-            words.append(name.replace("-", " " if name != "max-norm" else "-") + given)
+            words.append(name + given)
         return ", ".join(words) or "none"
+
+
+def _exactly(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def parse(text: str) -> Plan:
@@ -186,7 +191,9 @@ def _plan(values: dict[str, float | None], noise: str | None) -> Plan:
 
     p = check_p(number(noise)) if noise else 0.0
     if noise and not 0 < p < 1:
-        raise ValueError(f"{noise} has to drop with a probability above 0 and below 1, but got {p:g}: for none say 'none'")
+        raise ValueError(
+            f"{noise} has to drop with a probability above 0 and below 1, but got {p:g}: for none say 'none'"
+        )
     for name, bound in (("l2", math.inf), ("max-norm", math.inf), ("label-smoothing", 1.0)):
         if name in values and not 0 < number(name) < bound:
             raise ValueError(f"{name} has to be above 0 and below {bound:g}, but got {number(name):g}")
@@ -197,6 +204,4 @@ def _plan(values: dict[str, float | None], noise: str | None) -> Plan:
                 f"early-stopping's patience has to be a whole number of epochs, but got {number('early-stopping'):g}"
             )
         patience = int(number("early-stopping"))
-    return Plan(
-        noise, p, "batch-norm" in values, number("l2"), number("max-norm"), number("label-smoothing"), patience
-    )
+    return Plan(noise, p, "batch-norm" in values, number("l2"), number("max-norm"), number("label-smoothing"), patience)

@@ -90,11 +90,15 @@ class Record:
             Run(**data["run"]),
             tuple(data["layers"]),
             int(data["parameters"]),
-            {name: [float(v) if v is not None else math.nan for v in values] for name, values in data["history"].items()},
-            {name: float(value) if value is not None else math.nan for name, value in data["final"].items()},
+            {name: [_number(value) for value in values] for name, values in data["history"].items()},
+            {name: _number(value) for name, value in data["final"].items()},
             np.array(data["predicted"].split(), np.int64),
             data["diverged"],
         )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def write_record(record: Record, folder: Path, digest: str) -> None:
@@ -187,7 +191,7 @@ def labels(arms: Sequence[Run]) -> dict[Run, str]:
     named = {}
     for arm, plan in plans.items():
         values = len(spellings[plan.family]) > 1
-        regularizer = plan.label if values else ", ".join(name.replace("-", " ") for name, _ in plan.parts) or "none"
+        regularizer = plan.label if values else plan.family.replace("+", ", ")
         parts = [f"{arm.model}: {regularizer}" if varying["model"] else regularizer]
         if varying["train_size"]:
             parts.append(f"n = {arm.train_size:,}")

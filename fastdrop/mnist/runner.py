@@ -1,8 +1,8 @@
 """Runs a study: several processes, each with one run at a time, and nothing lost whenever one of them dies.
 
 The processes are strangers to each other: a run's numbers depend on its settings alone, its state is on the disk after
-each epoch, and files appear whole or not at all. So a worker can be killed at any moment, by the user or the system, and
-whoever comes next goes on from the disk to the same bits.
+each epoch, and files appear whole or not at all. So a worker can be killed at any moment, by the user or the system,
+and whoever comes next goes on from the disk to the same bits.
 """
 
 from __future__ import annotations
@@ -190,10 +190,11 @@ def _share(
             workers[ours] = (process, waiting.pop())
             ours.send(workers[ours][1])
         while workers:
-            for pipe in multiprocessing.connection.wait(list(workers)):
+            for ready in multiprocessing.connection.wait(list(workers)):
+                pipe: Any = ready
                 process, run = workers[pipe]
                 try:
-                    heard = pipe.recv()  # type: ignore[union-attr]
+                    heard = pipe.recv()
                 except (EOFError, ConnectionResetError):
                     process.join()
                     raise WorkerDied(
@@ -209,7 +210,7 @@ def _share(
                 tell(Event(run, record=heard))
                 if waiting:
                     workers[pipe] = (process, waiting.pop())
-                    pipe.send(workers[pipe][1])  # type: ignore[union-attr]
+                    pipe.send(workers[pipe][1])
                 else:
                     pipe.close()
                     del workers[pipe]

@@ -26,12 +26,12 @@ AXES = ("models", "regularizers", "p", "train_sizes", "seeds")
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine")
 
-#: Sizes of the data and number of epochs. None is all that is left. A small training set and many epochs let a network
+#: Sizes of the data and number of epochs. A small training set and many epochs let a network
 #: without dropout overfit within minutes.
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"train_sizes": 1000, "validation_size": 1000, "epochs": 20, "seeds": 3},
     "default": {"train_sizes": 2000, "validation_size": 2000, "epochs": 30, "seeds": 5},
-    "full": {"train_sizes": None, "validation_size": 5000, "epochs": 10, "seeds": 3},
+    "full": {"train_sizes": "all", "validation_size": 5000, "epochs": 10, "seeds": 3},
 }
 
 #: The same where the training file holds fewer images than this, as that of scikit-learn's digits.
@@ -39,7 +39,7 @@ FEW = 5000
 PRESETS_FEW: dict[str, dict[str, Any]] = {
     "quick": {"train_sizes": 500, "validation_size": 400, "batch_size": 32, "epochs": 60, "seeds": 3},
     "default": {"train_sizes": 500, "validation_size": 400, "batch_size": 32, "epochs": 150, "seeds": 5},
-    "full": {"train_sizes": None, "validation_size": 400, "batch_size": 32, "epochs": 150, "seeds": 5},
+    "full": {"train_sizes": "all", "validation_size": 400, "batch_size": 32, "epochs": 150, "seeds": 5},
 }
 
 
@@ -77,7 +77,7 @@ class Run:
     --------
     >>> run = Run(regularizer="dropout", seed=7)
     >>> run.regularizer, run.key
-    ('dropout=0.5', 'cnn-dropout_0.5-n3000-s7-9d8fdb80')
+    ('dropout=0.5', 'cnn-dropout_0.5-n3000-s7-c9d9dc02')
     >>> Run(epochs=0)
     Traceback (most recent call last):
     ValueError: epochs has to be at least 1, but got 0
@@ -189,8 +189,8 @@ def expand(grids: Iterable[Mapping[str, Any]], dataset: Dataset, named: str = "d
     grids : iterable of mapping
         Each with lists for `AXES` and numbers for the other attributes of `Run`. One value stands for a list of one; a
         number of seeds n for the seeds 0 to n - 1; None for what the preset, the model or `Run` says. Each p is tried
-        with every regularizer that drops and tells no p of its own. A train size of None takes all that validation
-        leaves.
+        with every regularizer that drops and tells no p of its own. A train size of "all" takes all that
+        validation leaves.
     dataset : Dataset
         Decides the preset's sizes, and how many images there are.
     named : {"quick", "default", "full"}
@@ -231,7 +231,7 @@ def expand(grids: Iterable[Mapping[str, Any]], dataset: Dataset, named: str = "d
             settings = {**preset(named, dataset), **own, **told}
             regularizers = _regularizers(settings.get("regularizers", kind.compare), settings.get("p"))
             held = check_int("validation_size", settings["validation_size"], 1, have)
-            sizes = [have - held if size is None else size for size in _list("train_sizes", settings["train_sizes"])]
+            sizes = [have - held if size == "all" else size for size in _list("train_sizes", settings["train_sizes"])]
             rest = {name: value for name, value in settings.items() if name not in AXES}
             for regularizer, size, seed in itertools.product(regularizers, sizes, _seeds(settings["seeds"])):
                 run = Run(model=model, regularizer=regularizer, train_size=size, seed=seed, **rest)

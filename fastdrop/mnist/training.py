@@ -233,9 +233,7 @@ def _saved(folder: Path | None) -> dict[str, Any]:
     return {}
 
 
-def _record(
-    run: Run, model: nn.Module, data: dict[str, Labelled], recorder: _Recorder, diverged: str | None
-) -> Record:
+def _record(run: Run, model: nn.Module, data: dict[str, Labelled], recorder: _Recorder, diverged: str | None) -> Record:
     logits = nn.predict(model, data["test"][0])
     final: dict[str, float] = {}
     predicted = logits.argmax(axis=1)
