@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -103,6 +103,33 @@ class EarlyStopping(Callback):
         if self._weights is not None:
             model.load_state_dict(self._weights)
             self._weights = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch, its weights, and how many epochs have been borne since."""
+        return {
+            "monitor": self.monitor,
+            "restore_best": self.restore_best,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "stopped_epoch": self.stopped_epoch,
+            "waited": self._waited,
+            "weights": self._weights,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned; `patience` and `min_delta` stay those of this object.
+
+        Raises
+        ------
+        ValueError
+            If the other one watched another number, or kept weights and this one does not, or the other way round.
+        """
+        for name in ("monitor", "restore_best"):
+            if state[name] != getattr(self, name):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, and was {state[name]!r}")
+        self.best, self.best_epoch, self.stopped_epoch, self._waited, self._weights = (
+            state[name] for name in ("best", "best_epoch", "stopped_epoch", "waited", "weights")
+        )
 
     def __repr__(self) -> str:
         return f"EarlyStopping({self.monitor!r}, patience={self.patience}, min_delta={self.min_delta})"

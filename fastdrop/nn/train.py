@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fastdrop._extra import extra
 from fastdrop._files import whole_file
 from fastdrop.nn.autograd import Array, no_grad
+from fastdrop.nn.checkpoint import Checkpoint, Reached
 from fastdrop.nn.creation import numpy_generator
 from fastdrop.nn.losses import cross_entropy
 from fastdrop.nn.module import Module
@@ -44,6 +45,15 @@ class Callback:
 
     def on_run_end(self, history: History, model: Module) -> None:
         """After the last epoch, whatever it ended by; not after an exception."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint has to hold of this object: numbers, strings, arrays, lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned, when a run goes on."""
+        if state:
+            raise NotImplementedError(f"{type(self).__name__} has a state_dict, and needs a load_state_dict")
 
 
 def more_is_better(metric: str) -> bool:
@@ -116,6 +126,7 @@ def fit(
     generator: Generator | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train a model, usually a classifier.
 
@@ -140,17 +151,47 @@ def fit(
     progress : bool, optional
         Show progress: a live bar on a terminal (with rich), a line for each epoch elsewhere. By default only on a
         terminal.
+    checkpoint : path_like, optional
+        A file, for runs that survive: it is written after each epoch, once the callbacks were told, and where it is
+        there at the beginning the run goes on from it. See the notes.
 
     Returns
     -------
     History
+        Of the whole run, also of the epochs before it was interrupted.
 
     Raises
     ------
     ValueError
-        If the data or a number does not fit.
+        If the data or a number does not fit. If `checkpoint` is damaged, or belongs to another run; the message names
+        the file and what differs, and nothing has been changed.
     FloatingPointError
         If a loss is NaN or infinite; the message names the epoch and the batch.
+    TypeError
+        If a callback's or the optimizer's state holds what a checkpoint cannot.
+    OSError
+        If the checkpoint cannot be written; the one before it is still there, whole.
+    ImportError
+        With `checkpoint`, where safetensors is not installed.
+
+    Notes
+    -----
+    *What is guaranteed with a checkpoint*: a run that was killed at any moment, even while it wrote the file, and is
+    started again with the same arguments ends with the weights, the optimizer's and callbacks' states, the generators
+    and the history (but for the seconds) of one that ran through, bit for bit on the same machine and libraries. Only
+    the epoch it was in is trained again. A file of a run that has ended, by its last epoch or by a callback, gives its
+    result: only `on_run_end` is called. With more `epochs` than before a run goes on that a callback has not ended.
+
+    The file holds the parameters and buffers of the model, of a loss that is a Module, and what else the optimizer
+    trains; the optimizer's state and options, which win over those it was made with; the default generator, that of
+    the order, and every `fastdrop.Generator` and `numpy.random.Generator` in an attribute of a module or a callback
+    (also inside lists, tuples and dicts); and what the callbacks' `state_dict` returns. What else changes during a run,
+    such as a layer's `p` under a callback, that callback has to restore.
+
+    To be the same, a run has to have the same names, shapes and dtypes of parameters, optimizer, callbacks (by
+    position and class), shapes and dtypes of `data` and `validation`, `batch_size`, and generators with the same keys;
+    generators that were not seeded take the file's. The values of the data, and the loss, are not compared.
+    It is a safetensors file, written beside its place, flushed and renamed; one run at a time may use it.
 
     Examples
     --------
@@ -163,21 +204,50 @@ def fit(
     >>> history = nn.fit(model, (X, y), epochs=20, optimizer=optim.SGD(model.parameters(), lr=1.0), batch_size=16)
     >>> nn.evaluate(model, (X, y))["accuracy"]
     1.0
+
+    With a checkpoint this can be killed and started again; here its second start asks for more epochs:
+
+    >>> import os, tempfile
+    >>> def run(path, epochs):
+    ...     _ = fastdrop.manual_seed(0)
+    ...     model = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+    ...     optimizer = optim.Adam(model.parameters())
+    ...     history = nn.fit(model, (X, y), epochs=epochs, optimizer=optimizer, checkpoint=path)
+    ...     return history["loss"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = run(os.path.join(folder, "run.safetensors"), epochs=2)
+    ...     resumed = run(os.path.join(folder, "run.safetensors"), epochs=4)
+    >>> resumed == run(None, epochs=4)
+    True
     """
     X, y = _checked("data", data)
     if validation is not None:
-        _checked("validation", validation)
+        validation = _checked("validation", validation)
     _positive("epochs", epochs)
     _positive("batch_size", batch_size)
     if not len(X):
         raise ValueError("data holds no examples")
-    rng = numpy_generator(generator)
-    history = History()
+    saved = None
+    if checkpoint is not None:
+        saved = Checkpoint(
+            checkpoint,
+            model=model,
+            loss=loss,
+            optimizer=optimizer,
+            generator=generator,
+            callbacks=callbacks,
+            facts={"batch_size": int(batch_size), **_facts("data", (X, y)), **_facts("validation", validation)},
+        )
+    reached = saved.restore(epochs) if saved else None
+    # A run that goes on takes no call: it took one when it began.
+    reached = reached or Reached(0, False, [], numpy_generator(generator))
+    rng = reached.order
+    history = History(reached.history)
     modes = [(module, module.training) for module in model.modules()]
     show = make_progress(sys.stderr.isatty() if progress is None else progress, epochs, math.ceil(len(X) / batch_size))
     try:
         with show:
-            for epoch in range(1, epochs + 1):
+            for epoch in range(reached.epoch + 1, 1 if reached.stopped else epochs + 1):
                 began = time.perf_counter()
                 model.train()
                 totals = _Totals()
@@ -206,7 +276,10 @@ def fit(
                 show.epoch(record)
                 # Every callback hears of every epoch, also when an earlier one has asked to stop.
                 wishes = [callback.on_epoch_end(history, model) for callback in callbacks]
-                if any(wishes):
+                stopped = any(wishes)
+                if saved:
+                    saved.save(Reached(epoch, stopped, history.epochs, rng))
+                if stopped:
                     break
             for callback in callbacks:
                 callback.on_run_end(history, model)
@@ -255,6 +328,14 @@ def _checked(name: str, data: Any) -> Data:
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
         raise ValueError(f"{name}: X and y must hold the same number of examples, got shapes {X.shape} and {y.shape}")
     return X, y
+
+
+def _facts(name: str, data: Data | None) -> dict[str, Any]:
+    """What a checkpoint compares of data."""
+    if data is None:
+        return {f"len({name})": None}
+    examples = " and ".join(f"{part.dtype} {part.shape[1:]}" for part in data)
+    return {f"len({name})": len(data[0]), f"an example of {name}": examples}
 
 
 def _positive(name: str, value: Any) -> None:
