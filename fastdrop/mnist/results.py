@@ -42,7 +42,7 @@ class Record:
         ``train_loss``, ``train_accuracy`` and so on for ``validation`` and ``test``, with the final weights. Empty
         where training diverged.
     predicted : ndarray of int64
-        The class read in each test image.
+        The class read in each test image; empty where training diverged.
     diverged : str or None
         Why training ended before its time.
     """

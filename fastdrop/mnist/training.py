@@ -222,26 +222,27 @@ def train(
                     generator=order,
                     callbacks=callbacks,
                     progress=False,
-                    **_saved(folder),
+                    checkpoint=None if folder is None else folder / CHECKPOINT,
                 )
         except FloatingPointError as error:
             diverged = str(error)
         return _record(run, model, data, recorder, diverged), model
 
 
-def _saved(folder: Path | None) -> dict[str, Any]:
-    return {}
-
-
 def _record(run: Run, model: nn.Module, data: dict[str, Labelled], recorder: _Recorder, diverged: str | None) -> Record:
-    logits = nn.predict(model, data["test"][0])
     final: dict[str, float] = {}
-    predicted = logits.argmax(axis=1)
+    predicted = np.zeros(0, np.int64)
     if diverged is None:
-        sets = {"train": recorder.train, "validation": data["validation"], "test": data["test"]}
-        for name, labelled in sets.items():
-            for measure, value in nn.evaluate(model, labelled).items():
-                final[f"{name}_{measure}"] = value
+        final = {name: values[-1] for name, values in recorder.history.items() if name != "seconds"}
+        if parse(run.regularizer).patience is not None:  # the weights are those of the best epoch
+            for name, labelled in (("train", recorder.train), ("validation", data["validation"])):
+                final.update({f"{name}_{measure}": value for measure, value in nn.evaluate(model, labelled).items()})
+        images, labels = data["test"]
+        logits = nn.predict(model, images)
+        predicted = logits.argmax(axis=1)
+        with nn.no_grad():
+            loss = nn.functional.cross_entropy(nn.as_tensor(logits), nn.as_tensor(labels))
+        final |= {"test_loss": float(loss.item()), "test_accuracy": float((predicted == labels).mean())}
     return Record(
         run,
         tuple(str(layer) for layer in model.children()),

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from fastdrop.mnist import data
+from fastdrop.mnist.results import Record
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -75,3 +76,12 @@ def put(contents: dict[str, bytes], sums: None) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+#: Names of a history, but for the time.
+MEASURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+
+
+def numbers(record: Record) -> tuple[object, ...]:
+    """All that was measured, but for the time: what has to be equal where runs are."""
+    return (*(record.history[name] for name in MEASURES), record.final, record.predicted.tolist(), record.diverged)

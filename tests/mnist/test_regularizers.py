@@ -66,7 +66,7 @@ def test_a_text_holds_every_p(p: float) -> None:
     ],
 )
 def test_what_is_none_is_named(text: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match="^regularizer ") as error:
+    with pytest.raises(ValueError, match=r"^regularizer ") as error:
         parse(text)
     assert repr(text) in str(error.value)
     assert complaint in str(error.value)

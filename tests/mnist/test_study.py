@@ -129,7 +129,10 @@ def test_what_cannot_be_run_is_named(grid: dict[str, Any], complaint: str) -> No
 
 
 def test_a_train_size_of_all_is_the_rest() -> None:
-    assert {run.train_size for run in expand([{"train_sizes": ["all", 100], "validation_size": 7}], MNIST)} == {59_993, 100}
+    assert {run.train_size for run in expand([{"train_sizes": ["all", 100], "validation_size": 7}], MNIST)} == {
+        59_993,
+        100,
+    }
 
 
 def test_a_run_and_its_name() -> None:
