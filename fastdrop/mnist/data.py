@@ -81,23 +81,6 @@ class Dataset:
     test_labels: Bytes
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an image."""
-        return self.train_images.shape[1], self.train_images.shape[2]
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return int(max(self.train_labels.max(), self.test_labels.max())) + 1
-
-    @property
-    def digest(self) -> str:
-        """A fingerprint."""
-        return hashlib.sha256(
-            b"".join(a.tobytes() for a in (self.train_images, self.train_labels, self.test_images, self.test_labels))
-        ).hexdigest()
-
-    @property
     def side(self) -> int:
         """Pixels along one side of an image."""
         return int(self.train_images.shape[1])
