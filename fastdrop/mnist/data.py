@@ -1,4 +1,4 @@
-"""The digits: MNIST from its four IDX files, or scikit-learn's small ones, named as such.
+"""The images: MNIST or another set in four IDX files, or scikit-learn's small digits, named as such.
 
 A file counts as MNIST by the SHA-256 of what it holds *unpacked*: archives made by different tools differ, their
 contents do not. No pickle is read or written here.
@@ -6,23 +6,23 @@ contents do not. No pickle is read or written here.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import os
 import sys
-import zlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
 from .._extra import extra
-from .._files import check_folder
+from .._files import check_folder, whole_file
+from .idx import NAMES, DataError, find_sets, parse_idx, read_idx
 
 __all__ = ["MIRRORS", "SHA256", "DataError", "Dataset", "Splits", "cache_dir", "load", "parse_idx", "split"]
 
@@ -43,18 +43,14 @@ MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.go
 #: Seconds to connect and seconds between two packets: whoever is offline should not wait to be told so.
 TIMEOUT = (4.0, 15.0)
 
-#: Bytes of the largest of the files, unpacked: no more is ever unpacked, whatever an archive holds.
+#: Bytes of the largest of the files, unpacked: a download that goes on beyond is none of them.
 LARGEST = 16 + 60_000 * 28 * 28
+
+#: Seconds after which a part of a download that nobody writes to any more is swept away.
+STALE = 3600.0
 
 #: scikit-learn's digits come without a test split: these many, the last in file order, become one.
 DIGITS_TEST = 450
-
-_UBYTE = 0x08
-_KINDS = {0x0801: "labels", 0x0803: "images"}
-
-
-class DataError(ValueError):
-    """A data file that is not what it should be; the message names the file, what is wrong and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +60,21 @@ class Dataset:
     Attributes
     ----------
     name : str
-        ``"MNIST"``, or ``"scikit-learn digits"`` for the second choice.
+        ``"MNIST"`` where the files are MNIST's; the name in front of the files' names, or else the folder's, for
+        another set; ``"scikit-learn digits"`` for the second choice.
     source : str
         Where the data came from.
-    train_images, test_images : ndarray of uint8, shape (N, side, side)
-        0 is background, 255 is ink; side is 28, or 8 for scikit-learn's digits.
+    train_images, test_images : ndarray of uint8, shape (N, height, width)
+        0 is background, 255 is ink. Images are as they lie in the file: EMNIST's are transposed, next to MNIST's.
     train_labels, test_labels : ndarray of uint8, shape (N,)
-        The digits 0 to 9.
+        The classes, counted from 0 (EMNIST's letters from 1).
+
+    Examples
+    --------
+    >>> images = np.zeros((4, 5, 3), np.uint8)
+    >>> small = Dataset("small", "", images, np.uint8([0, 1, 2, 1]), images[:2], np.uint8([2, 0]))
+    >>> small.size, small.classes, small.digest[:8]
+    ((5, 3), 3, '6fcd18a0')
     """
 
     name: str
@@ -81,9 +85,36 @@ class Dataset:
     test_labels: Bytes
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of an image."""
+        height, width = self.train_images.shape[1:]
+        return int(height), int(width)
+
+    @property
     def side(self) -> int:
-        """Pixels along one side of an image."""
-        return int(self.train_images.shape[1])
+        """Pixels along one side of a square image; a ValueError where they are not square."""
+        height, width = self.size
+        if height != width:
+            raise ValueError(f"{self.name}: images of {height}x{width} pixels, expected square ones")
+        return height
+
+    @cached_property
+    def classes(self) -> int:
+        """The number of classes: the largest label in training or test, and one."""
+        return 1 + int(max(self.train_labels.max(), self.test_labels.max()))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, over shapes and bytes of the four arrays: what a run's data are known by.
+
+        Over the images and labels of training, then of test, each as a line of text with its shape, such as
+        ``60000x28x28``, and its bytes. It is computed once: the arrays are not to be written to.
+        """
+        sha = hashlib.sha256()
+        for values in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            sha.update(("x".join(map(str, values.shape)) + "\n").encode())
+            sha.update(np.ascontiguousarray(values).data)
+        return sha.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -103,125 +134,106 @@ class Splits:
         return {"train": len(self.train[1]), "validation": len(self.validation[1]), "test": len(self.test[1])}
 
 
-def parse_idx(content: bytes, kind: str, name: str = "<bytes>") -> Bytes:
-    """Read the IDX format: two zero bytes, the type, the number of dimensions, big-endian sizes, the data.
+def _find(data: Path) -> tuple[str, dict[str, Path]]:
+    """Find a set's name, "" where its files have none in front, and the files of it that are there.
 
-    Parameters
-    ----------
-    content : bytes
-        The unpacked file.
-    kind : {"images", "labels"}
-        What it should hold: 3 or 1 dimensions of unsigned bytes.
-    name : str
-        How messages call the file.
-
-    Returns
-    -------
-    ndarray of uint8
-        Read-only, over `content`.
-
-    Raises
-    ------
-    DataError
-        Where the magic number, the sizes, the length or a label is wrong.
-
-    Examples
-    --------
-    >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]), "labels")
-    array([7, 2, 1], dtype=uint8)
-    >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2]), "labels", "train-labels")
-    Traceback (most recent call last):
-    fastdrop.mnist.data.DataError: train-labels: truncated: 2 bytes of data, but its header says 3 = 3
+    `data` is a folder, with the files in it or in its subfolder ``mnist``, or a folder and the name of one set in it.
     """
-    ndim = {"images": 3, "labels": 1}[kind]
-    right = (_UBYTE << 8) | ndim
-    header = 4 + 4 * ndim
-    if len(content) < 4:
-        raise DataError(f"{name}: truncated: {len(content)} bytes, too short for the 4 bytes of IDX's magic number")
-    magic = int.from_bytes(content[:4], "big")
-    if magic != right:
-        holds = _KINDS.get(magic)
-        hint = f"; it holds {holds}: are two files swapped?" if holds else ": not an IDX file of MNIST"
-        raise DataError(f"{name}: magic number 0x{magic:08x}, expected 0x{right:08x} ({kind}){hint}")
-    if len(content) < header:
-        raise DataError(f"{name}: truncated: {len(content)} bytes, expected a header of {header}")
-    shape = tuple(int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(ndim))
-    length = 1
-    for size in shape:
-        length *= size
-    if length == 0:
-        raise DataError(f"{name}: empty: its header says {'x'.join(map(str, shape))}")
-    found = len(content) - header
-    if found != length:
-        wrong = "truncated" if found < length else "too long"
-        raise DataError(
-            f"{name}: {wrong}: {found} bytes of data, but its header says {'x'.join(map(str, shape))} = {length}"
-        )
-    values = np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-    if kind == "labels" and values.max() > 9:
-        at = int(np.argmax(values > 9))
-        raise DataError(f"{name}: label {int(values[at])} at index {at}, expected 0 to 9")
-    if kind == "images" and shape[1] != shape[2]:
-        raise DataError(f"{name}: images of {shape[1]}x{shape[2]} pixels, expected square ones")
-    return values
+    if data.is_dir():
+        for place in (data, data / "mnist"):
+            sets = find_sets(place) if place.is_dir() else {}
+            if "" in sets:
+                return "", sets[""]
+            if len(sets) > 1:
+                raise DataError(f"{place}: holds {len(sets)} sets, expected one to be named: {_choices(place, sets)}")
+            if sets:
+                return sets.popitem()
+        raise FileNotFoundError(f"{data}: none of MNIST's 4 files (such as {NAMES[0]}.gz), nor in mnist/")
+    if data.exists():
+        raise FileNotFoundError(f"{data}: not a folder")
+    sets = find_sets(data.parent) if data.parent.is_dir() else {}
+    sets.pop("", None)
+    if data.name in sets:
+        return data.name, sets[data.name]
+    raise FileNotFoundError(
+        f"{data}: no such folder"
+        + (f", and no set of that name; there are: {_choices(data.parent, sets)}" * bool(sets))
+    )
 
 
-def _unpack(path: Path) -> bytes:
-    raw = path.read_bytes()
-    # By content, not by name: browsers unpack in passing and keep the name, or the other way round.
-    if raw[:2] != b"\x1f\x8b":
-        return raw
-    try:
-        with gzip.open(io.BytesIO(raw)) as file:
-            content = file.read(LARGEST + 1)
-    except EOFError:
-        raise DataError(f"{path}: truncated: the gzip stream ends early ({len(raw)} bytes); fetch it again") from None
-    except (OSError, zlib.error) as error:
-        raise DataError(f"{path}: corrupt gzip file ({error}); fetch it again") from None
-    if len(content) > LARGEST:
-        raise DataError(f"{path}: not MNIST: it unpacks to more than {LARGEST:,} bytes")
-    return content
+def _choices(folder: Path, sets: dict[str, dict[str, Path]]) -> str:
+    return ", ".join(str(folder / name) for name in sets)
 
 
-def _read(path: Path, name: str) -> Bytes:
-    content = _unpack(path)
-    values = parse_idx(content, "images" if "images" in name else "labels", str(path))
-    digest = hashlib.sha256(content).hexdigest()
+def _load_files(files: dict[str, Path], prefix: str = "", say: Say | None = None) -> Dataset:
+    """Read and check a set's four files. Without `say` only MNIST will do."""
+    folder = next(iter(files.values())).parent
+    missing = [name for name in NAMES if name not in files]
+    if missing:
+        if prefix:
+            missing = [f"{prefix}-{name.replace('t10k', 'test')}" for name in missing]
+        raise DataError(f"{folder}: {len(files)} of the 4 files; missing: {', '.join(missing)} (.gz or unpacked)")
+    arrays, sums = [], {}
+    for name in NAMES:
+        values, sums[name] = read_idx(files[name], _kind(name))
+        arrays.append(values)
+    mnist = say is None or not set(SHA256.values()).isdisjoint(sums.values())
+    if mnist:
+        for name in NAMES:
+            _check_sum(sums[name], name, str(files[name]))
+    _check_together(files, arrays)
+    if say is None or mnist:
+        return Dataset("MNIST", str(folder), *arrays)
+
+    place = folder.resolve()
+    # torchvision keeps FashionMNIST/raw.
+    place = place.parent if place.name == "raw" else place
+    name = prefix or (place.name if place.name.lower() not in ("", "mnist") else f"unknown set in {place}")
+    dataset = Dataset(name, str(folder), *arrays)
+    train, test = len(dataset.train_labels), len(dataset.test_labels)
+    height, width = dataset.size
+    say(
+        f"{name}: not MNIST, but {train:,} + {test:,} images of {height}x{width} pixels in {dataset.classes} classes"
+        + "; are training and test swapped?" * (test > train)
+    )
+    return dataset
+
+
+def _kind(name: str) -> str:
+    return "images" if "images" in name else "labels"
+
+
+def _check_sum(digest: str, name: str, path: str) -> None:
+    """Refuse a content that is not that of MNIST's file of this name."""
     if digest != SHA256[name]:
         twin = next((other for other, known in SHA256.items() if known == digest), None)
-        hint = f"; it is {twin}: are two files swapped?" if twin else ""
-        raise DataError(f"{path}: not MNIST: sha256 of its content is {digest}, expected {SHA256[name]}{hint}")
-    return values
+        hint = f"it holds {twin}: are two files swapped?" if twin else "it is damaged, or of another set"
+        raise DataError(f"{path}: not MNIST: sha256 of its content is {digest}, expected {SHA256[name]}; {hint}")
 
 
-def _find(folder: Path) -> dict[str, Path]:
-    """Find which of the four files lie in the folder or in its ``mnist`` subfolder, packed or not."""
-    for place in (folder, folder / "mnist"):
-        found = {}
-        for name in SHA256:
-            for spelling in (name, name + ".gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz"):
-                if (place / spelling).is_file():
-                    found[name] = place / spelling
-                    break
-        if found:
-            return found
-    return {}
-
-
-def _load_files(files: dict[str, Path], source: str) -> Dataset:
-    missing = [name for name in SHA256 if name not in files]
-    if missing:
-        folder = next(iter(files.values())).parent
-        raise DataError(f"{folder}: {len(files)} of MNIST's 4 files; missing: {', '.join(missing)} (.gz or unpacked)")
-    arrays = {name: _read(path, name) for name, path in files.items()}
-    parts = []
-    for part in ("train", "t10k"):
-        images, labels = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
+def _check_together(files: dict[str, Path], arrays: Sequence[Bytes]) -> None:
+    """Refuse files that are each well formed and do not belong together."""
+    train_images, train_labels, test_images, test_labels = arrays
+    paths = [files[name] for name in NAMES]
+    crossed = len(train_images) == len(test_labels) and len(test_images) == len(train_labels)
+    hint = ": are training and test swapped?" if crossed else ""
+    for at, (images, labels) in enumerate(((train_images, train_labels), (test_images, test_labels))):
         if len(images) != len(labels):
-            where = files[f"{part}-labels-idx1-ubyte"]
-            raise DataError(f"{where}: {len(labels)} labels for {len(images)} images, expected as many as images")
-        parts += [images, labels]
-    return Dataset("MNIST", source, *parts)
+            raise DataError(
+                f"{paths[2 * at + 1]}: {len(labels)} labels for {len(images)} images in {paths[2 * at].name}, "
+                f"expected as many as images{hint}"
+            )
+    if train_images.shape[1:] != test_images.shape[1:]:
+        found, right = ("x".join(map(str, images.shape[1:])) for images in (test_images, train_images))
+        raise DataError(f"{paths[2]}: images of {found} pixels, expected {right} as in {paths[0].name}")
+    # A net could only ever get these wrong.
+    unseen = np.setdiff1d(test_labels, train_labels)
+    if len(unseen):
+        listed = ", ".join(map(str, unseen[:5])) + ", ..." * (len(unseen) > 5)
+        raise DataError(
+            f"{paths[3]}: {'labels' if len(unseen) > 1 else 'label'} {listed}, expected only labels that "
+            f"{paths[1].name} has ({train_labels.min()} to {train_labels.max()}): are the files of one set?"
+        )
 
 
 def cache_dir() -> Path:
@@ -240,8 +252,9 @@ def _reason(error: Exception) -> str:
     response = getattr(error, "response", None)
     if response is not None:
         return f"HTTP status {response.status_code}"
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if "Timeout" in names:
+    # What stops in the middle is a connection's error for requests; the cause is in its arguments.
+    names = {cls.__name__ for each in (error, *error.args) for cls in type(each).__mro__}
+    if names & {"Timeout", "ReadTimeoutError"}:
         return "timed out"
     if "ChunkedEncodingError" in names:
         return "broke off"
@@ -250,48 +263,80 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+class _Bounded:
+    """A file that takes no more than the largest of the archives could hold."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.flush = file.flush
+
+    def write(self, piece: bytes) -> None:
+        if self.file.tell() + len(piece) > LARGEST:
+            raise DataError(f"too long: more than {LARGEST:,} bytes")
+        self.file.write(piece)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the parts of downloads that were killed; those of another process that is at it are younger."""
+    for part in folder.glob(".*-ubyte-*.gz"):
+        try:
+            if time.time() - part.stat().st_mtime > STALE:
+                part.unlink()
+        except OSError:
+            # Another process swept it first, or it is another user's.
+            continue
+
+
 def _download(folder: Path, mirrors: Sequence[str], say: Say) -> dict[str, Path]:
-    """Fetch the missing files into `folder`; a file is moved there only once its content has been checked."""
+    """Fetch the missing files into `folder`; a file gets its name there only once its content has been checked."""
+
+    def unwritable(error: OSError) -> OSError:
+        return OSError(f"the cache {folder} cannot be written: {error.strerror or error}")
+
     try:
         check_folder(folder)
     except OSError as error:
         # Found out before any mirror is asked, or blamed.
-        raise OSError(f"the cache {folder} cannot be written: {error.strerror or error}") from None
-    pooch = extra("pooch")
-    pooch.get_logger().setLevel("ERROR")
-    http = pooch.HTTPDownloader(timeout=TIMEOUT)
+        raise unwritable(error) from None
+    _sweep(folder)
+    http = extra("pooch").HTTPDownloader(timeout=TIMEOUT)
+    failures = extra("requests.exceptions").RequestException
     files = {}
     said = False
     # A mirror that failed is not asked again for the next file.
     alive = list(mirrors)
-    for name in SHA256:
+    reasons: list[str] = []
+    for name in NAMES:
         archive = name + ".gz"
         path = folder / archive
-        if path.is_file():
+        if os.path.lexists(path):
             try:
-                _read(path, name)
+                _check_sum(read_idx(path, _kind(name))[1], name, str(path))
                 files[name] = path
                 continue
             except DataError as error:
+                # It stays until a good one takes its place: another process may be about to read what it has put there.
                 say(f"{error}; downloading it again")
-                path.unlink()
-
-        def fetch(url: str, output: str, _: Any, name: str = name) -> None:
-            http(url, output, None)
-            _read(Path(output), name)
-
-        reasons = []
         while alive and name not in files:
             if not said:
                 say(f"downloading MNIST (11 MB) to {folder}")
                 said = True
-            pup = pooch.create(path=folder, base_url=alive[0], registry={archive: None}, retry_if_failed=0)
             try:
-                files[name] = Path(pup.fetch(archive, downloader=fetch))
-            except DataError as error:
-                reasons.append(f"{urlsplit(alive.pop(0)).netloc}: {archive}: {str(error).partition(': ')[2]}")
-            except (OSError, ValueError) as error:
-                reasons.append(f"{urlsplit(alive.pop(0)).netloc}: {_reason(error)}")
+                with whole_file(path) as part:
+                    with part.open("wb") as file:
+                        http(alive[0].rstrip("/") + "/" + archive, _Bounded(file), None)
+                    _check_sum(read_idx(part, _kind(name), archive)[1], name, archive)
+                files[name] = path
+            except (DataError, failures) as error:
+                reason = _reason(error)
+                where = urlsplit(alive.pop(0)).netloc
+            except OSError as error:
+                raise unwritable(error) from None
+            else:
+                continue
+            reasons.append(f"{where}: {reason}" if reason.startswith(archive) else f"{where}: {archive}: {reason}")
+            if alive:
+                say(f"{reasons[-1]}; asking {urlsplit(alive[0]).netloc}")
         if name not in files:
             raise ConnectionError("; ".join(reasons) or "no mirror to ask")
     return files
@@ -322,17 +367,23 @@ def load(
     mirrors: Sequence[str] = MIRRORS,
     say: Say = _to_stderr,
 ) -> Dataset:
-    """Load MNIST, or scikit-learn's digits where it cannot be had.
+    """Load MNIST, another set in its format, or scikit-learn's digits where there is neither.
 
     Looked for in `data`, in the folder that the environment variable ``FASTDROP_DATA`` names, in the cache; then
     downloaded to the cache. Each folder may hold the four IDX files, packed (.gz) or not, or have them in a subfolder
     ``mnist``. With no data and no network it says so and gives scikit-learn's bundled digits.
 
+    The files are MNIST where the SHA-256 of what they hold says so; where that is true of some and not of all, the
+    others are damaged or swapped, which is an error. Where it is true of none they are another set, such as
+    Fashion-MNIST or one of EMNIST's, of any image size and up to 256 classes, and named as such. The cache takes
+    nothing but MNIST. Images are taken as they lie in the files: EMNIST's are transposed, next to MNIST's.
+
     Parameters
     ----------
     data : path, optional
-        A folder with the four files. It is an error if they are not there: what was asked for is not replaced by
-        something else.
+        A folder with the four files, or where it holds several sets the folder and the name in front of the files of
+        one, such as ``gzip/emnist-digits``. Where a folder holds files with no name in front, they are taken. It is
+        an error if there are none: what was asked for is not replaced by something else.
     download : bool
         Whether to ask the network.
     mirrors : sequence of str
@@ -347,7 +398,8 @@ def load(
     Raises
     ------
     DataError
-        A ValueError: a file was found and is not what it should be.
+        A ValueError: a file was found and is not what it should be, files do not belong together, or there are
+        several sets to choose from.
     FileNotFoundError
         `data` holds none of the four files.
     ImportError
@@ -360,28 +412,23 @@ def load(
     FileNotFoundError: no/such/folder: no such folder
     """
     if data is not None:
-        folder = Path(data).expanduser()
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-        files = _find(folder)
-        if not files:
-            raise FileNotFoundError(
-                f"{folder}: none of MNIST's 4 files (such as {next(iter(SHA256))}.gz), nor in mnist/"
-            )
-        return _load_files(files, str(next(iter(files.values())).parent))
+        prefix, files = _find(Path(data).expanduser())
+        return _load_files(files, prefix, say)
 
     named = os.environ.get("FASTDROP_DATA")
     if named:
-        files = _find(Path(named).expanduser())
-        if files:
-            return _load_files(files, str(next(iter(files.values())).parent))
-        say(f"FASTDROP_DATA={named}: none of MNIST's 4 files there; looking further")
+        try:
+            prefix, files = _find(Path(named).expanduser())
+        except FileNotFoundError as error:
+            say(f"FASTDROP_DATA={named}: {str(error).removeprefix(f'{named}: ')}; looking further")
+        else:
+            return _load_files(files, prefix, say)
 
     cache = cache_dir() / "mnist"
-    files = _find(cache)
-    if len(files) == len(SHA256):
+    files = find_sets(cache).get("", {}) if cache.is_dir() else {}
+    if len(files) == len(NAMES):
         try:
-            return _load_files(files, str(cache))
+            return _load_files(files)
         except DataError as error:
             if not download:
                 raise
@@ -393,7 +440,7 @@ def load(
         say("no MNIST found and downloading is off: using scikit-learn's bundled 8x8 digits instead")
         return _digits()
     try:
-        return _load_files(_download(cache, mirrors, say), str(cache))
+        return _load_files(_download(cache, mirrors, say))
     except OSError as error:
         say(f"no MNIST: not found here, not downloaded ({error}): using scikit-learn's bundled 8x8 digits instead")
         return _digits()

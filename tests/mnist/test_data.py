@@ -3,105 +3,20 @@
 from __future__ import annotations
 
 import gzip
-import http.server
-import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator
+import hashlib
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastdrop.mnist import data
-from fastdrop.mnist.data import DataError, load, parse_idx, split
+from fastdrop.mnist.data import DataError, Dataset, load, split
 
-from .conftest import digits, idx
+from .conftest import Bytes, digits, idx
 
 Put = Callable[..., Path]
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves a dictionary of answers: bytes in full, or cut short, or a status."""
-
-    answers: dict[str, bytes]
-    cut: set[str]
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        """Answer one request."""
-        name = self.path.rpartition("/")[2]
-        self.asked.append(self.path)
-        if name not in self.answers:
-            self.send_error(404)
-            return
-        body = self.answers[name]
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if name in self.cut else body)
-
-    def log_message(self, *_: object) -> None:
-        """Stay silent."""
-
-
-@pytest.fixture
-def mirror(contents: dict[str, bytes]) -> Iterator[tuple[str, type[Handler]]]:
-    answers = {name + ".gz": gzip.compress(raw, 1) for name, raw in contents.items()}
-    handler = type("Fresh", (Handler,), {"answers": answers, "cut": set(), "asked": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/mnist/", handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def closed_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/"
-
-
-# --- The format
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 28, 28), (2, 8, 8)])
-def test_images_come_back(shape: tuple[int, ...]) -> None:
-    values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    back = parse_idx(idx(values), "images")
-    assert back.dtype == np.uint8
-    np.testing.assert_array_equal(back, values)
-
-
-LABELS = idx(np.array([1, 2, 3], np.uint8))
-IMAGES = idx(np.zeros((2, 4, 4), np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("content", "kind", "complaint"),
-    [
-        (b"", "labels", "truncated: 0 bytes"),
-        (LABELS[:3], "labels", "truncated: 3 bytes"),
-        (LABELS[:6], "labels", "truncated: 6 bytes, expected a header of 8"),
-        (IMAGES[:15], "images", "truncated: 15 bytes, expected a header of 16"),
-        (LABELS[:-1], "labels", "truncated: 2 bytes of data, but its header says 3"),
-        (IMAGES[:-5], "images", "truncated: 27 bytes of data, but its header says 2x4x4 = 32"),
-        (LABELS + b"\0", "labels", "too long: 4 bytes"),
-        (LABELS, "images", "magic number 0x00000801, expected 0x00000803 .images.; it holds labels"),
-        (IMAGES, "labels", "magic number 0x00000803, expected 0x00000801 .labels.; it holds images"),
-        (b"\0\0\x0d\x01" + LABELS[4:], "labels", "0x00000d01, expected 0x00000801"),
-        (b"<html>404</html>", "images", "magic number 0x3c68746d.* not an IDX file"),
-        (idx(np.array([0, 10], np.uint8)), "labels", "label 10 at index 1, expected 0 to 9"),
-        (idx(np.zeros((0,), np.uint8)), "labels", "empty"),
-        (idx(np.zeros((2, 3, 4), np.uint8)), "images", "3x4 pixels, expected square"),
-        (b"\0\0\x08\x03" + b"\xff" * 12, "images", "truncated: 0 bytes of data"),
-    ],
-)
-def test_a_bad_file_is_refused_with_its_name(content: bytes, kind: str, complaint: str) -> None:
-    with pytest.raises(DataError, match=f"^some-file: .*{complaint}"):
-        parse_idx(content, kind, "some-file")
 
 
 # --- Files
@@ -165,22 +80,29 @@ def test_an_environment_that_leads_nowhere_is_told_and_passed_over(
 
 
 def test_a_missing_file_is_named(tmp_path: Path, put: Put) -> None:
-    with pytest.raises(DataError, match="3 of MNIST's 4 files; missing: t10k-labels-idx1-ubyte"):
+    with pytest.raises(DataError, match="3 of the 4 files; missing: t10k-labels-idx1-ubyte"):
         load(put(tmp_path, t10k_labels=None))
 
 
-def test_another_content_is_not_mnist(tmp_path: Path, put: Put) -> None:
+def test_another_content_among_mnists_is_damage(tmp_path: Path, put: Put) -> None:
     put(tmp_path, t10k_labels=idx(np.zeros(40, np.uint8)))
     with pytest.raises(
-        DataError, match=r"t10k-labels-idx1-ubyte.gz: not MNIST: sha256 of its content is \w{64}, expected \w{64}"
+        DataError,
+        match=r"t10k-labels-idx1-ubyte.gz: not MNIST: sha256 of its content is \w{64}, expected \w{64}; it is damaged",
     ):
         load(tmp_path)
 
 
-def test_swapped_parts_are_told(tmp_path: Path, put: Put, contents: dict[str, bytes]) -> None:
-    put(tmp_path, train_images=contents["t10k-images-idx3-ubyte"])
+@pytest.mark.parametrize("pairs", [("images",), ("labels",), ("images", "labels")])
+def test_swapped_parts_are_told(tmp_path: Path, put: Put, contents: dict[str, bytes], pairs: tuple[str, ...]) -> None:
+    changes = {}
+    for kind, dims in (("images", 3), ("labels", 1)):
+        if kind in pairs:
+            changes[f"train_{kind}"] = contents[f"t10k-{kind}-idx{dims}-ubyte"]
+            changes[f"t10k_{kind}"] = contents[f"train-{kind}-idx{dims}-ubyte"]
+    put(tmp_path, **changes)
     with pytest.raises(
-        DataError, match=r"train-images.*not MNIST.*it is t10k-images-idx3-ubyte: are two files swapped"
+        DataError, match=rf"train-{pairs[0]}.*not MNIST.*it holds t10k-{pairs[0]}.*are two files swapped"
     ):
         load(tmp_path)
 
@@ -192,8 +114,6 @@ def test_swapped_kinds_are_told(tmp_path: Path, put: Put, contents: dict[str, by
 
 
 def test_as_many_labels_as_images(tmp_path: Path, put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
-    import hashlib
-
     short = idx(np.zeros(39, np.uint8))
     put(tmp_path, t10k_labels=short)
     monkeypatch.setitem(data.SHA256, "t10k-labels-idx1-ubyte", hashlib.sha256(short).hexdigest())
@@ -201,20 +121,14 @@ def test_as_many_labels_as_images(tmp_path: Path, put: Put, monkeypatch: pytest.
         load(tmp_path)
 
 
-@pytest.mark.parametrize("cut", [5, 40, -9, -1])
-def test_a_gzip_file_that_ends_early(tmp_path: Path, put: Put, cut: int) -> None:
+def test_a_corrupt_file_is_named(tmp_path: Path, put: Put) -> None:
     path = put(tmp_path) / "train-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:cut])
+    path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz: truncated: the gzip stream ends early"):
         load(tmp_path)
-
-
-def test_a_corrupt_gzip_file(tmp_path: Path, put: Put) -> None:
-    path = put(tmp_path) / "train-labels-idx1-ubyte.gz"
-    raw = bytearray(path.read_bytes())
-    raw[len(raw) // 2] ^= 0xFF
-    path.write_bytes(raw)
-    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz"):
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz: a folder, expected a file of images"):
         load(tmp_path)
 
 
@@ -229,103 +143,144 @@ def test_the_sums_are_those_of_the_real_files() -> None:
     assert {len(bytes.fromhex(digest)) for digest in data.SHA256.values()} == {32}
 
 
-# --- The network
+# --- Other sets
 
 
-def test_a_download_is_kept(sums: None, alone: Path, mirror: tuple[str, type[Handler]]) -> None:
-    url, handler = mirror
+def other(
+    folder: Path, prefix: str = "", size: tuple[int, int] = (28, 28), classes: int = 10, **changes: Bytes
+) -> dict[str, Bytes]:
+    """Write the four files of another set, under names such as EMNIST's if there is a prefix."""
+    rng = np.random.default_rng(7)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for part, count in (("train", 3 * classes), ("test", 2 * classes)):
+        arrays[f"{part}_images"] = rng.integers(0, 256, (count, *size)).astype(np.uint8)
+        arrays[f"{part}_labels"] = (np.arange(count) % classes).astype(np.uint8)
+    arrays |= changes
+    for name, values in arrays.items():
+        part, kind = name.split("_")
+        file = f"{prefix}-{part}" if prefix else part.replace("test", "t10k")
+        (folder / f"{file}-{kind}-idx{values.ndim}-ubyte.gz").write_bytes(gzip.compress(idx(values), 1))
+    return arrays
+
+
+@pytest.mark.parametrize("prefix", ["", "emnist-byclass"])
+@pytest.mark.parametrize(("size", "classes"), [((28, 28), 10), ((20, 31), 62), ((1, 1), 256)])
+def test_another_set_is_taken_and_named(tmp_path: Path, prefix: str, size: tuple[int, int], classes: int) -> None:
+    folder = tmp_path / "fashion-mnist"
+    arrays = other(folder, prefix, size, classes)
     said: list[str] = []
-    got = load(mirrors=[url], say=said.append)
-    assert (got.name, got.source) == ("MNIST", str(alone / "mnist"))
-    assert len(handler.asked) == 4
-    assert len(said) == 1
-    assert "downloading" in said[0]
-    assert load(mirrors=[url]).name == "MNIST"
-    assert len(handler.asked) == 4
+    got = load(folder, say=said.append)
+    assert got.name == (prefix or "fashion-mnist")
+    assert got.source == str(folder)
+    assert (got.size, got.classes) == (size, classes)
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(getattr(got, name), values)
+    pixels = f"{size[0]}x{size[1]} pixels in {classes} classes"
+    assert said == [f"{got.name}: not MNIST, but {3 * classes} + {2 * classes} images of {pixels}"]
 
 
-def test_the_second_mirror_steps_in(sums: None, alone: Path, mirror: tuple[str, type[Handler]]) -> None:
-    assert load(mirrors=[closed_port(), mirror[0]], say=lambda _: None).name == "MNIST"
-    assert len(mirror[1].asked) == 4
+def test_the_environment_may_name_another_set(tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other(tmp_path, "emnist-digits")
+    monkeypatch.setenv("FASTDROP_DATA", str(tmp_path / "emnist-digits"))
+    assert load(say=lambda _: None).name == "emnist-digits"
 
 
-@pytest.mark.parametrize("how", ["connection cut", "short file", "wrong content", "no gzip", "missing"])
-def test_a_download_that_fails_leaves_nothing_behind(
-    sums: None, alone: Path, mirror: tuple[str, type[Handler]], how: str
-) -> None:
-    url, handler = mirror
-    bad = "t10k-images-idx3-ubyte.gz"
-    good = handler.answers[bad]
-    if how == "connection cut":
-        handler.cut.add(bad)
-    elif how == "missing":
-        del handler.answers[bad]
-    else:
-        handler.answers[bad] = {
-            "short file": good[: len(good) // 2],
-            "wrong content": gzip.compress(idx(np.zeros((40, 28, 28), np.uint8))),
-            "no gzip": b"<html>please log in</html>",
-        }[how]
+@pytest.mark.parametrize(
+    ("folder", "name"), [("FashionMNIST/raw", "FashionMNIST"), ("kuzushiji", "kuzushiji"), ("mnist", "unknown set in ")]
+)
+def test_no_other_set_is_called_mnist(tmp_path: Path, folder: str, name: str) -> None:
+    other(tmp_path / folder)
+    assert load(tmp_path / folder, say=lambda _: None).name.startswith(name)
+
+
+def test_of_several_sets_one_has_to_be_named(tmp_path: Path, put: Put) -> None:
+    for prefix, classes in (("emnist-digits", 10), ("emnist-letters", 27), ("emnist-byclass", 62)):
+        other(tmp_path, prefix, classes=classes)
+    listed = ", ".join(str(tmp_path / f"emnist-{name}") for name in ("byclass", "digits", "letters"))
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}: holds 3 sets, expected one to be named: {listed}")):
+        load(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=re.escape(f"no such folder, and no set of that name; there are: {listed}")
+    ):
+        load(tmp_path / "emnist")
+    assert load(tmp_path / "emnist-letters", say=lambda _: None).classes == 27
+    # With no name in front: what the folder itself stands for.
+    assert load(put(tmp_path)).name == "MNIST"
+
+
+def test_a_missing_file_of_another_set_is_named_as_its_others_are(tmp_path: Path) -> None:
+    other(tmp_path, "emnist-digits")
+    (tmp_path / "emnist-digits-test-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match=r"3 of the 4 files; missing: emnist-digits-test-labels-idx1-ubyte \(.gz or"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (
+            {"train_labels": 29},
+            "train-labels.*: 29 labels for 30 images in train-images-.*, expected as many as images$",
+        ),
+        ({"test_labels": 21}, "t10k-labels.*: 21 labels for 20 images"),
+        ({"train_labels": 20, "test_labels": 30}, "20 labels for 30 images.*: are training and test swapped"),
+        ({"test_images": (20, 14, 28)}, "t10k-images.*: images of 14x28 pixels, expected 28x28 as in train-images"),
+    ],
+)
+def test_files_that_do_not_belong_together(tmp_path: Path, changes: dict[str, int], complaint: str) -> None:
+    other(tmp_path, **{name: np.zeros(shape, np.uint8) for name, shape in changes.items()})
+    with pytest.raises(DataError, match=complaint):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "listed"), [((3, 12), "label 12,"), (tuple(range(5, 25)), "labels 10, 11, 12, 13, 14, ...,")]
+)
+def test_labels_that_training_lacks(tmp_path: Path, labels: tuple[int, ...], listed: str) -> None:
+    other(tmp_path, test_labels=np.resize(np.array(labels, np.uint8), 20))
+    with pytest.raises(DataError, match=f"t10k-labels.*: {listed} expected only labels that train-labels.* .0 to 9"):
+        load(tmp_path)
+
+
+def test_more_test_than_training_images_is_told(tmp_path: Path) -> None:
+    arrays = other(tmp_path)
+    other(
+        tmp_path,
+        **{
+            f"{b}_{kind}": arrays[f"{a}_{kind}"]
+            for a, b in (("train", "test"), ("test", "train"))
+            for kind in ("images", "labels")
+        },
+    )
     said: list[str] = []
-    assert load(mirrors=[url], say=said.append).name == "scikit-learn digits"
-    assert "not downloaded" in said[-1]
-    assert "scikit-learn" in said[-1]
-    assert len(said) == 2
-    left = sorted(path.name for path in (alone / "mnist").iterdir())
-    assert left == ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"]
-
-    handler.cut.clear()
-    handler.answers[bad] = good
-    asked = len(handler.asked)
-    assert load(mirrors=[url], say=said.append).name == "MNIST"
-    assert len(handler.asked) == asked + 2
+    load(tmp_path, say=said.append)
+    assert said[0].endswith("20 + 30 images of 28x28 pixels in 10 classes; are training and test swapped?")
 
 
-def test_a_bad_file_in_the_cache_is_replaced(put: Put, alone: Path, mirror: tuple[str, type[Handler]]) -> None:
-    path = put(alone / "mnist") / "train-labels-idx1-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:-5])
-    said: list[str] = []
-    with pytest.raises(DataError, match="truncated"):
+def test_the_cache_takes_nothing_but_mnist(alone: Path) -> None:
+    other(alone / "mnist")
+    with pytest.raises(DataError, match="not MNIST: sha256"):
         load(download=False)
-    assert load(mirrors=[mirror[0]], say=said.append).name == "MNIST"
-    assert len(mirror[1].asked) == 1
-    assert "downloading it again" in said[0]
 
 
-def test_a_bad_file_in_the_cache_that_we_did_not_put_there(put: Put, alone: Path) -> None:
-    path = put(alone / "mnist", packed=False) / "train-labels-idx1-ubyte"
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(DataError, match=r"truncated.*delete it"):
-        load(mirrors=[])
-    assert path.exists()
+def test_the_digest_is_that_of_shapes_and_bytes(tmp_path: Path) -> None:
+    arrays = other(tmp_path, size=(2, 3))
+    got = load(tmp_path, say=lambda _: None)
+    expected = b"30x2x3\n" + arrays["train_images"].tobytes() + b"30\n" + arrays["train_labels"].tobytes()
+    expected += b"20x2x3\n" + arrays["test_images"].tobytes() + b"20\n" + arrays["test_labels"].tobytes()
+    assert got.digest == hashlib.sha256(expected).hexdigest()
+    turned = got.train_images.reshape(-1, 3, 2)
+    assert Dataset(got.name, "", turned, got.train_labels, got.test_images, got.test_labels).digest != got.digest
+    # Strides do not matter, nor does where the data came from.
+    strided = np.asfortranarray(got.train_images)
+    assert Dataset("x", "y", strided, got.train_labels, got.test_images, got.test_labels).digest == got.digest
 
 
-def test_without_network_the_digits_of_scikit_learn(alone: Path) -> None:
-    said: list[str] = []
-    got = load(mirrors=[closed_port(), closed_port()], say=said.append)
-    assert got.name == "scikit-learn digits"
-    assert "not MNIST" in got.source
-    assert got.side == 8
-    assert got.train_images.shape == (1347, 8, 8)
-    assert got.test_images.shape == (450, 8, 8)
-    assert got.train_images.dtype == got.test_labels.dtype == np.uint8
-    assert got.train_images.max() == 255
-    assert set(got.test_labels.tolist()) == set(range(10))
-    assert said[-1].count("no connection") == 2
-    assert "\n" not in said[-1]
-
-
-def test_downloading_can_be_off(alone: Path, mirror: tuple[str, type[Handler]]) -> None:
-    said: list[str] = []
-    assert load(download=False, mirrors=[mirror[0]], say=said.append).name == "scikit-learn digits"
-    assert mirror[1].asked == []
-    assert "downloading is off" in said[0]
-
-
-def test_a_missing_package_is_named(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(ImportError, match=r'needs pooch: pip install "fastdrop\[mnist\]"'):
-        load()
+def test_a_side_is_one_of_a_square(tmp_path: Path) -> None:
+    other(tmp_path / "tall", size=(3, 2))
+    with pytest.raises(ValueError, match="tall: images of 3x2 pixels, expected square ones"):
+        _ = load(tmp_path / "tall", say=lambda _: None).side
 
 
 # --- The split
@@ -356,12 +311,3 @@ def test_sizes_that_do_not_fit(train: int | None, validation: int) -> None:
     whole = data.Dataset("MNIST", "", images, images[:, 0, 0], images, images[:, 0, 0])
     with pytest.raises(ValueError, match=r"training and .* validation images"):
         split(whole, train, validation, seed=0)
-
-
-def test_a_cache_that_cannot_be_written_is_blamed_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.delenv("FASTDROP_DATA", raising=False)
-    told: list[str] = []
-    assert load(mirrors=("http://127.0.0.1:9/",), say=told.append).name == "scikit-learn digits"
-    assert len(told) == 1 and "cannot be written" in told[0] and "127.0.0.1" not in told[0]
