@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastdrop as fd
 from fastdrop.nn import Tensor
+
+#: Calls the command line: exit status, standard output, standard error.
+Command = Callable[..., tuple[int, str, str]]
 
 ALL_ISAS = ("portable", "avx2", "avx512", "neon")
 
@@ -36,6 +40,25 @@ def threads() -> Iterator[None]:
 @pytest.fixture
 def rng() -> fd.Generator:
     return fd.Generator(seed=1234)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Call ``fastdrop`` in an empty folder, where no data of the user's are found."""
+    from fastdrop import cli
+    from fastdrop.mnist import data
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FASTDROP_DATA", raising=False)
+    monkeypatch.setattr(data, "cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        code = cli.main([str(arg) for arg in argv])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
 
 
 def bfloat16() -> np.dtype:

@@ -43,6 +43,7 @@ examples:
   fastdrop mnist --regularizer none dropout l2=1e-3 batch-norm+dropout --seeds 10
   fastdrop mnist --p .1 .3 .5 .7 --train-size 500 1000 5000
   fastdrop mnist --model dropconnect --full     the networks of the DropConnect paper
+  fastdrop mnist --data ~/gzip/emnist-digits    another set in MNIST's format
   fastdrop mnist --config study.toml --out study
   fastdrop mnist --resume --out study  go on after an interruption, to the same bits
   fastdrop mnist --list                which models and regularizers there are
@@ -88,7 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=int, metavar="N", help="runs at once (default: one for each core); results do not depend on it")
     where = parser.add_argument_group("where things are")
     add = where.add_argument
-    add("--data", metavar="DIR", help="folder with the four IDX files of MNIST or a set like it, .gz or unpacked")
+    add(
+        "--data",
+        metavar="DIR",
+        help="folder with four IDX files, MNIST's or another set's, .gz or unpacked; DIR/PREFIX picks one of several",
+    )
     add("--offline", action="store_true", help="do not download anything")
     add("--out", metavar="DIR", default="fastdrop-mnist", help="output folder (default: %(default)s)")
     again = parser.add_mutually_exclusive_group()
@@ -156,13 +161,17 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _runs(args: argparse.Namespace, kept: dict[str, Any] | None, dataset: data.Dataset) -> list[study.Run]:
+def _runs(
+    args: argparse.Namespace,
+    grids: list[dict[str, Any]],
+    kept: dict[str, Any] | None,
+    dataset: data.Dataset,
+) -> list[study.Run]:
     """What is to be run: what options and a configuration file say, or else what the folder's study says."""
     options = _options(args)
     fresh = options or args.config is not None or args.seed is not None or args.quick or args.full
     if kept is not None and not fresh:
         return [study.Run(**each) for each in kept["runs"]]
-    grids = [{}] if args.config is None else study.read_toml(args.config)
     named = "full" if args.full else "quick" if args.quick else "default"
     runs = study.expand([{**grid, **options} for grid in grids], dataset, named)
     return [dataclasses.replace(run, seed=run.seed + (args.seed or 0)) for run in runs]
@@ -251,11 +260,12 @@ def run(args: argparse.Namespace, command: str) -> int:
 
 def _prepare(args: argparse.Namespace, command: str, out: Path) -> tuple[list[study.Run], data.Dataset, int]:
     kept = _kept(out, args)
+    grids = [{}] if args.config is None else study.read_toml(args.config)
     folder = args.data or (kept["data"] if kept else None)
     dataset = data.load(folder, download=not args.offline, say=say)
     if kept and kept["digest"] != dataset.digest:
         raise ValueError(f"the study in {out} is of other data; give --data, or another --out")
-    runs = _runs(args, kept, dataset)
+    runs = _runs(args, grids, kept, dataset)
     jobs = min(len(runs), runner.cores() if args.jobs is None else check_int("jobs", args.jobs, 1, 1024))
     if args.overwrite:
         (out / STUDY).unlink(missing_ok=True)

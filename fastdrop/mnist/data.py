@@ -90,14 +90,6 @@ class Dataset:
         height, width = self.train_images.shape[1:]
         return int(height), int(width)
 
-    @property
-    def side(self) -> int:
-        """Pixels along one side of a square image; a ValueError where they are not square."""
-        height, width = self.size
-        if height != width:
-            raise ValueError(f"{self.name}: images of {height}x{width} pixels, expected square ones")
-        return height
-
     @cached_property
     def classes(self) -> int:
         """The number of classes: the largest label in training or test, and one."""

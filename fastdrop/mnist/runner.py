@@ -12,8 +12,8 @@ import multiprocessing.connection
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,19 @@ def _work(pipe: multiprocessing.connection.Connection, dataset: Dataset, folder:
                 pipe.send(error)
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started here never hear a Ctrl-C, not even before their first line; this one hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _share(
     runs: list[Run],
     dataset: Dataset,
@@ -185,7 +198,8 @@ def _share(
         for _ in range(jobs):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, dataset, folder), daemon=True)
-            process.start()
+            with _deaf():
+                process.start()
             theirs.close()
             workers[ours] = (process, waiting.pop())
             ours.send(workers[ours][1])
