@@ -18,7 +18,7 @@ from .data import Dataset
 from .regularizers import parse
 from .study import Run
 
-__all__ = ["RECORD", "Record", "Results", "labels", "read_record", "write_record"]
+__all__ = ["RECORD", "Name", "Record", "Results", "labels", "names", "read_record", "write_record"]
 
 #: The file that says that a run is finished; it is written last.
 RECORD = "record.json"
@@ -171,8 +171,66 @@ class Results:
         return dataclasses.replace(self, records=tuple(record for record in self.records if keep(record.run)))
 
 
-def labels(arms: Sequence[Run]) -> dict[Run, str]:
+@dataclass(frozen=True)
+class Name:
+    """What an arm is called, in parts.
+
+    Attributes
+    ----------
+    model : str
+        Empty where all arms are of one model.
+    regularizer : str
+        With its values where another arm has the same regularizer with others.
+    settings : str
+        Those that vary, as ``"n = 500, epochs 20"``.
+    """
+
+    model: str
+    regularizer: str
+    settings: str
+
+    @property
+    def full(self) -> str:
+        """All of it."""
+        start = f"{self.model}: {self.regularizer}" if self.model else self.regularizer
+        return f"{start}, {self.settings}" if self.settings else start
+
+    @property
+    def group(self) -> str:
+        """All but the regularizer."""
+        return ", ".join(filter(None, (self.model, self.settings)))
+
+
+def names(arms: Sequence[Run]) -> dict[Run, Name]:
     """Name arms by what tells them apart: the regularizer always, and the model and any setting that varies.
+
+    Examples
+    --------
+    >>> arms = [Run(), Run(regularizer="dropout"), Run(train_size=500)]
+    >>> list(names(arms).values())[1]
+    Name(model='', regularizer='dropout', settings='n = 3,000')
+    """
+    plans = {arm: parse(arm.regularizer) for arm in arms}
+    spellings: dict[str, set[str]] = {}
+    for plan in plans.values():
+        spellings.setdefault(plan.family, set()).add(plan.text)
+    models = len({arm.model for arm in arms}) > 1
+    sizes = len({arm.train_size for arm in arms}) > 1
+    named = {}
+    for arm, plan in plans.items():
+        values = len(spellings[plan.family]) > 1
+        regularizer = plan.label if values else ", ".join(name.replace("-", " ") for name, _ in plan.parts) or "none"
+        settings = [f"n = {arm.train_size:,}"] if sizes else []
+        for name in ("validation_size", "epochs", "batch_size", "optimizer", "lr", "schedule"):
+            # A model's own settings need not be told twice.
+            if len({getattr(other, name) for other in arms if other.model == arm.model}) > 1:
+                settings.append(f"{name.replace('_', ' ')} {getattr(arm, name)}")
+        named[arm] = Name(arm.model if models else "", regularizer, ", ".join(settings))
+    return named
+
+
+def labels(arms: Sequence[Run]) -> dict[Run, str]:
+    """Name arms in one text each, as `names` does.
 
     Examples
     --------
@@ -183,21 +241,4 @@ def labels(arms: Sequence[Run]) -> dict[Run, str]:
     >>> list(labels(arms).values())
     ['none, n = 3,000', 'dropout p=0.5, n = 3,000', 'dropout p=0.2, n = 3,000', 'none, n = 500']
     """
-    plans = {arm: parse(arm.regularizer) for arm in arms}
-    spellings: dict[str, set[str]] = {}
-    for plan in plans.values():
-        spellings.setdefault(plan.family, set()).add(plan.text)
-    varying = {name: len({getattr(arm, name) for arm in arms}) > 1 for name in dataclasses.asdict(Run())}
-    named = {}
-    for arm, plan in plans.items():
-        values = len(spellings[plan.family]) > 1
-        regularizer = plan.label if values else plan.family.replace("+", ", ")
-        parts = [f"{arm.model}: {regularizer}" if varying["model"] else regularizer]
-        if varying["train_size"]:
-            parts.append(f"n = {arm.train_size:,}")
-        for name in ("validation_size", "epochs", "batch_size", "optimizer", "lr", "schedule"):
-            # A model's own settings need not be told twice.
-            if len({getattr(other, name) for other in arms if other.model == arm.model}) > 1:
-                parts.append(f"{name.replace('_', ' ')} {getattr(arm, name)}")
-        named[arm] = ", ".join(parts)
-    return named
+    return {arm: name.full for arm, name in names(arms).items()}

@@ -277,12 +277,6 @@ def test_the_digest_is_that_of_shapes_and_bytes(tmp_path: Path) -> None:
     assert Dataset("x", "y", strided, got.train_labels, got.test_images, got.test_labels).digest == got.digest
 
 
-def test_a_side_is_one_of_a_square(tmp_path: Path) -> None:
-    other(tmp_path / "tall", size=(3, 2))
-    with pytest.raises(ValueError, match="tall: images of 3x2 pixels, expected square ones"):
-        _ = load(tmp_path / "tall", say=lambda _: None).side
-
-
 # --- The split
 
 

@@ -310,7 +310,7 @@ def test_without_network_the_digits_of_scikit_learn(alone: Path) -> None:
     got = load(mirrors=[closed_port(), closed_port()], say=said.append)
     assert got.name == "scikit-learn digits"
     assert "not MNIST" in got.source
-    assert got.side == 8
+    assert got.size == (8, 8)
     assert got.train_images.shape == (1347, 8, 8)
     assert got.test_images.shape == (450, 8, 8)
     assert got.train_images.dtype == got.test_labels.dtype == np.uint8

@@ -1,0 +1,85 @@
+"""The look that the report's pictures share: who has which colour, titles, panels, labels at the ends of lines."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from ..._extra import extra
+from ..._reporting import COLOURS, FAINT, STYLE, spread_labels
+
+__all__ = ["Look", "end_labels", "looks", "page", "plain"]
+
+DOTS = 150
+
+
+class Look(NamedTuple):
+    """How a line is drawn."""
+
+    colour: str
+    mark: str
+    dash: Any
+
+
+def looks(kinds: Sequence[str]) -> dict[str, Look]:
+    """Give each kind of line a look, the same in all pictures that name the kinds in this order.
+
+    Examples
+    --------
+    >>> looks(["none", "dropout"])["dropout"]
+    Look(colour='#0072B2', mark='s', dash='-')
+    """
+    marks, dashes = "osD^vP", ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+    found: dict[str, Look] = {}
+    for kind in dict.fromkeys(kinds):
+        turn, place = divmod(len(found), len(COLOURS))
+        found[kind] = Look(COLOURS[place], marks[(place + turn) % len(marks)], dashes[turn % len(dashes)])
+    return found
+
+
+@contextmanager
+def page(width: float, height: float, title: str, below: str) -> Iterator[Any]:
+    """A figure of some inches with its title and, under it, what it is of (lines are broken to the width)."""
+    with extra("matplotlib").rc_context(STYLE):
+        figure = extra("matplotlib.figure").Figure(figsize=(width, height), dpi=DOTS, facecolor="white")
+        lines = [piece for line in below.splitlines() for piece in textwrap.wrap(line, int(width * 14.2))]
+        figure.text(0.2 / width, 1 - 0.16 / height, title, va="top", fontsize=14, fontweight="bold")
+        figure.text(0.2 / width, 1 - 0.5 / height, "\n".join(lines), va="top", color=FAINT, linespacing=1.35)
+        yield figure
+
+
+def plain(axis: Any, grid: str = "y") -> None:
+    """Take away what is no data."""
+    axis.grid(axis=grid, color="#dddddd", lw=0.7)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def end_labels(axis: Any, ends: Sequence[tuple[float, float, str, str]], inch: float, size: float = 8.5) -> None:
+    """Write texts right of an axis, each with a thread to the end of its line, none over another.
+
+    Parameters
+    ----------
+    axis : Axes
+        With its limits set; its vertical axis is linear.
+    ends : sequence of (x, y, text, colour)
+    inch : float
+        The axis' height.
+    size : float
+        Of the letters, in points.
+    """
+    low, high = axis.get_ylim()
+    drawn = [(x, y, text, colour) for x, y, text, colour in ends if math.isfinite(y)]
+    lines = max((text.count("\n") + 1 for _, _, text, _ in drawn), default=1)
+    apart = (high - low) * (size * 1.3 * lines + 1.5) / 72 / inch
+    room = max(0.0, apart * (len(drawn) - 1) - (high - low)) / 2
+    places = spread_labels([min(max(y, low), high) for _, y, _, _ in drawn], apart, low - room, high + room)
+    for (x, y, text, colour), place in zip(drawn, places, strict=True):
+        axis.annotate(
+            text, (x, min(max(y, low), high)), (1.045, (place - low) / (high - low)), textcoords="axes fraction",
+            color=colour, va="center", fontsize=size, annotation_clip=False, linespacing=1.15,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)},
+        )  # fmt: skip
