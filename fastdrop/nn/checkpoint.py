@@ -198,6 +198,8 @@ class Checkpoint:
             self._check_folder()
             return None
         state = read_state(self.path)
+        if not state.get("stopped") and state.get("epoch") != epochs:
+            self._check_folder()
         try:
             self._compare(state, epochs)
             order = np.random.Generator(np.random.Philox(0))

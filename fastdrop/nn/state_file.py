@@ -77,6 +77,7 @@ def pack(value: Any, name: str, arrays: dict[str, Array]) -> Any:
 
 
 def _pack_array(array: Array, name: str, arrays: dict[str, Array]) -> Any:
+    name = name.encode("ascii", "backslashreplace").decode()  # safetensors takes no lone surrogates
     while name in arrays:  # {"a.b": x, "a": {"b": y}}
         name += "_"
     # Not ascontiguousarray, which gives a 0-d array an axis.
@@ -141,11 +142,18 @@ def write_state(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     ------
     OSError
         Naming the file, which is then as it was before.
+    TypeError, ValueError
+        If `state` holds what such a file cannot, or more than 100 MB that is not in arrays.
     """
     safetensors = extra("safetensors.numpy", "nn")
     arrays: dict[str, Array] = {}
     text = json.dumps({key: pack(value, key, arrays) for key, value in state.items()}, allow_nan=False)
-    content = safetensors.save(arrays, metadata={FORMAT: text, "sha256": _digest(text, arrays)})
+    try:
+        content = safetensors.save(arrays, metadata={FORMAT: text, "sha256": _digest(text, arrays)})
+    except Exception as error:  # safetensors' own is no ValueError
+        raise ValueError(
+            f"{path} cannot hold this state, with {len(arrays)} arrays and {len(text)} characters beside them: {error}"
+        ) from error
     try:
         with whole_file(path) as part:
             part.write_bytes(content)

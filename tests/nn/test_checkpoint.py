@@ -1,11 +1,7 @@
 """Runs that go on from a checkpoint: bit-identical to runs that were never interrupted."""
 
-import json
 import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,196 +11,24 @@ import fastdrop
 from fastdrop import nn, optim
 from fastdrop.nn.state_file import FORMAT, read_state, write_state
 
+from .runs import (
+    Killed,
+    Run,
+    Tied,
+    adamw_in_groups,
+    assert_same,
+    blobs,
+    copied,
+    mlp,
+    momentum,
+    own_generator,
+    run_state,
+    sgd,
+    shared_generator,
+    with_batch_norm,
+)
+
 pytest.importorskip("safetensors")
-
-
-def blobs(count=90, seed=0, dtype=np.float32):
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, 3, count)
-    return (y[:, None] + rng.standard_normal((count, 4))).astype(dtype), y
-
-
-class Tied(nn.Module):
-    """Two layers with one weight, a buffer that counts, a 0-d parameter, and one that is not contiguous."""
-
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Linear(4, 4)
-        self.b = nn.Linear(4, 4)
-        self.b.weight = self.a.weight
-        self.gain = nn.Parameter(np.array(1.5, np.float32))
-        self.out = nn.Parameter(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4).T)
-        self.register_buffer("calls", nn.Tensor(np.zeros((), np.int64)))
-        self.drop = nn.Dropout(0.3, generator=fastdrop.Generator(5))
-        self.noise = [np.random.default_rng(3)]
-
-    def forward(self, x):
-        if self.training:
-            self.calls.array += 1
-            x = x + nn.Tensor(self.noise[0].standard_normal(x.shape).astype(x.dtype)) * 0.1
-        return (self.b(self.drop(nn.relu(self.a(x)))) * self.gain) @ self.out
-
-
-def mlp():
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 3))
-
-
-def with_batch_norm():
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 3))
-
-
-def shared_generator():
-    rng = fastdrop.Generator(11)
-    layers = nn.Dropout(0.2, generator=rng), nn.Linear(4, 8), nn.Dropout(0.4, generator=rng), nn.Linear(8, 3)
-    return nn.Sequential(*layers)
-
-
-def own_generator():
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.4, generator=fastdrop.Generator(1)), nn.Linear(8, 3))
-
-
-class Jitter(nn.Callback):
-    """A callback with a generator and a state of its own, on both of which the weights depend."""
-
-    def __init__(self):
-        self.rng = fastdrop.Generator(9)
-        self.seen = {}
-        self.mean = None
-
-    def on_batch_end(self, epoch, seen):
-        self.seen[epoch, seen] = float(self.rng.numpy().random())
-
-    def on_epoch_end(self, history, model):
-        weights = [p.array for p in model.parameters()]
-        self.mean = [w / 2 if self.mean is None else (w + m) / 2 for w, m in zip(weights, self.mean or weights)]
-        for w, m in zip(weights, self.mean):
-            w += (m * sum(self.seen.values()) * 1e-4).astype(w.dtype)
-
-    def state_dict(self):
-        return {"seen": self.seen, "mean": self.mean}
-
-    def load_state_dict(self, state):
-        self.seen, self.mean = state["seen"], state["mean"]
-
-
-class Halve(nn.Callback):
-    def __init__(self, optimizer):
-        self.optimizer = optimizer
-
-    def on_epoch_end(self, history, model):
-        for group in self.optimizer.param_groups:
-            group["lr"] *= 0.7
-
-
-class Killed(BaseException):
-    """What a test interrupts a run with."""
-
-
-class KillAt(nn.Callback):
-    """Interrupts at one step of one epoch, or at its end. Always there, for a run goes on with the same callbacks."""
-
-    def __init__(self, epoch=None, seen=None):
-        self.epoch, self.seen = epoch, seen
-
-    def on_batch_end(self, epoch, seen):
-        if epoch == self.epoch and self.seen is not None and seen >= self.seen:
-            raise Killed
-
-    def on_epoch_end(self, history, model):
-        if len(history) == self.epoch and self.seen is None:
-            raise Killed
-
-
-def sgd(model):
-    return optim.SGD(model.parameters(), lr=0.1)
-
-
-def momentum(model):
-    return optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True)
-
-
-def adam(model):
-    return optim.Adam(model.parameters(), lr=0.01, amsgrad=True)
-
-
-def adamw_in_groups(model):
-    first, *rest = model.parameters()
-    return optim.AdamW([{"params": [first], "lr": np.float32(0.02)}, {"params": rest, "betas": (0.8, 0.99)}])
-
-
-class Run:
-    """One run, made anew as a new process would make it; `go` trains, and everything that decides is compared."""
-
-    def __init__(self, make=mlp, optimizer=adam, *, dtype=None, own_order=False, patience=50, kill=(), seed=0):
-        fastdrop.manual_seed(seed)
-        self.model = make()
-        if dtype is not None:
-            self.model.to(dtype)
-        self.data, self.validation = blobs(dtype=dtype or np.float32), blobs(30, 1, dtype or np.float32)
-        self.optimizer = optimizer(self.model)
-        self.order = fastdrop.Generator(7) if own_order else None
-        self.stop = nn.EarlyStopping("val_loss", patience=patience)
-        self.callbacks = [self.stop, Jitter(), Halve(self.optimizer), KillAt(*kill)]
-
-    def go(self, path=None, **options):
-        self.history = nn.fit(
-            self.model,
-            self.data,
-            **{
-                "validation": self.validation,
-                "epochs": 5,
-                "optimizer": self.optimizer,
-                "batch_size": 32,
-                "generator": self.order,
-                "callbacks": self.callbacks,
-                "progress": False,
-                "checkpoint": path,
-                **options,
-            },
-        )
-        return self
-
-    def everything(self):
-        generators = [fastdrop.default_generator(), self.order, self.callbacks[1].rng]
-        generators += [g for m in self.model.modules() if (g := getattr(m, "generator", None)) is not None]
-        stop = {key: value for key, value in vars(self.stop).items() if key != "_weights"}
-        return {
-            "weights": {name: t.array for name, t in self.model.state_dict().items()},
-            "optimizer": self.optimizer.state_dict(),
-            "generators": [g and g.state for g in generators],
-            "callbacks": [stop, self.callbacks[1].state_dict()],
-            "best": self.stop.state_dict()["weights"],
-            "history": [
-                {k: v for k, v in epoch.items() if k != "seconds"}
-                for epoch in (self.history.epochs if hasattr(self, "history") else [])
-            ],
-        }
-
-
-def assert_same(a, b, where="state"):
-    """Equal in type, structure and bits."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}[{key!r}]")
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b)):
-            assert_same(x, y, f"{where}[{i}]")
-    elif isinstance(a, (np.ndarray, np.generic)):
-        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), where
-    elif isinstance(a, nn.Tensor):
-        assert_same(a.array, b.array, where)
-    elif isinstance(a, float):
-        assert (a.hex()) == b.hex(), where
-    else:
-        assert a == b, where
-
-
-def copied(state):
-    return json.loads(json.dumps(state, default=lambda a: a.tobytes().hex()))
-
 
 CASES = {
     "adam": {},
@@ -391,15 +215,6 @@ def test_another_runs_file_is_refused_and_nothing_is_touched(tmp_path, options, 
     assert copied(run_state(run)) == whole and path.read_bytes() == content
 
 
-def run_state(run):
-    return {
-        "weights": {name: t.array for name, t in run.model.state_dict().items()},
-        "optimizer": run.optimizer.state_dict(),
-        "generators": [fastdrop.default_generator().state, run.order and run.order.state],
-        "callbacks": [{k: repr(v) for k, v in vars(c).items()} for c in run.callbacks],
-    }
-
-
 def test_a_refusal_late_in_the_list_is_undone(tmp_path):
     class Refuses(nn.Callback):
         fail = False
@@ -474,30 +289,7 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
     assert FORMAT.encode() in good
 
 
-# --- what a file can hold -----------------------------------------------------------------------------------------
-
-
-def test_every_value_survives_in_its_type(tmp_path):
-    nan = np.frombuffer(bytes.fromhex("0100000000f8ff7f"), np.float64)[0]  # with a payload
-    state = {
-        "numbers": [0, -1, 2**64 - 1, 2**64, -(2**200), 1 << 40000, True, False, None, 0.1, -0.0, 5e-324, 1e308],
-        "not finite": [float("inf"), float("-inf"), float("nan"), float(nan)],
-        "strings": ["", "é\0\n", "\ud800", "{'array': 'x'}"],
-        "nested": {"array": {"tuple": [(), [], {}, (1, [2, (3,)])]}, 3: {(1, 2): "t", None: 1.5}},
-        "scalars": [np.float32(0.1), np.float64(nan), np.int8(-3), np.bool_(True), np.datetime64("2020-01-01")],
-        "dtypes": [np.array([1, 0, 1]).astype(code) for code in "?bBhHiIqQefdgFD"],
-        "swapped": np.arange(3, dtype=">f4"),
-        "words": np.array(["a", "bcd"]),
-        "shapes": [np.array(2.5, np.float16), np.zeros((0, 3)), np.zeros(0, bool), np.arange(12).reshape(3, 4).T[::2]],
-        "a": {"b": np.ones(1)},
-        "a.b": np.zeros(1),
-        "tensor": nn.Tensor(np.arange(3.0)),
-    }
-    write_state(tmp_path / "c", state)
-    back = read_state(tmp_path / "c")
-    assert back.keys() == state.keys()
-    assert_same(back, state)
-    back["dtypes"][0][0] = False  # they can be written to
+# --- errors before and while a file is written ---
 
 
 @pytest.mark.parametrize("bad", [{1, 2}, object(), np.array([None]), b"bytes", Path("x")])
@@ -531,45 +323,19 @@ def test_errors_at_the_start(tmp_path, monkeypatch):
     assert copied(run_state(run)) == before
 
 
-# --- killed for good ----------------------------------------------------------------------------------------------
-
-SCRIPT = """
-import sys
-sys.path[:0] = [sys.argv[1]]
-from test_checkpoint import trained
-trained(sys.argv[2], sys.argv[3])
-"""
-
-
-def trained(checkpoint, result):
-    run = Run(patience=30)
-    run.go(checkpoint or None, epochs=12, batch_size=4)
-    write_state(result, run.everything())
-
-
-def start(*arguments, **options):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(Path(__file__).parent), *map(str, arguments)], **options)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_killed_at_random_moments(tmp_path):
+def test_errors_while_writing_name_the_file(tmp_path, monkeypatch):
     path = tmp_path / "run.safetensors"
-    whole, resumed = tmp_path / "whole.st", tmp_path / "resumed.st"
-    assert start("", whole).wait() == 0
-    rng = random.Random(4)
-    kills = 0
-    while True:
-        process = start(path, resumed)
-        # The first sign that it works is a new file: only from there on does a delay of milliseconds hit an epoch.
-        before = path.stat().st_mtime_ns if path.exists() else 0
-        while process.poll() is None and (path.stat().st_mtime_ns if path.exists() else 0) == before:
-            time.sleep(0.001)
-        time.sleep(rng.random() * 0.03)
-        if kills < 5 and process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        if process.wait() == 0:
-            break
-        kills += 1
-    assert kills
-    assert_same(read_state(resumed), read_state(whole))
-    assert not [entry.name for entry in tmp_path.iterdir() if ".part-" in entry.name]
+    Run().go(path, epochs=1)
+    before = path.read_bytes()
+    for error in (OSError(28, "No space left on device"), OSError("no number")):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(Path, "write_bytes", fail)
+        with pytest.raises(
+            OSError, match=r"cannot write the checkpoint: (No space|no number).*run\.safetensors"
+        ) as told:
+            Run().go(path)
+        assert told.value.errno == error.errno and path.read_bytes() == before
+        assert len(list(tmp_path.iterdir())) == 1
