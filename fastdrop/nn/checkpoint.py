@@ -236,7 +236,9 @@ class Checkpoint:
             if isinstance(generator, Generator) and _seeded(generator):
                 before = state["keys"].get(place)
                 if before not in (None, self.keys[place]):
-                    differences.append(f"the generator {place} has the key {self.keys[place]}, and had {before}")
+                    differences.append(
+                        f"the generator {place} has the key {self.keys[place]}, and had {before}: another seed"
+                    )
         if state["epoch"] > epochs:
             differences.append(f"epochs is {epochs}, and {state['epoch']} have been trained")
         if differences:
