@@ -204,7 +204,7 @@ MODELS = {
     "dropconnect": Model(
         "the MLP as Wan et al. (2013) train it: SGD with momentum, batches of 128, falling learning rate",
         mlp, _MLP, ("none", "dropout", "dropconnect"),
-        {"optimizer": "sgd", "lr": 0.1, "schedule": "cosine", "batch_size": 128}, {"epochs": 50, "seeds": 5},
+        {"optimizer": "sgd", "lr": 0.03, "schedule": "cosine", "batch_size": 128}, {"epochs": 50, "seeds": 5},
     ),
 }  # fmt: skip
 
