@@ -328,6 +328,7 @@ const fd_kernels fd_kernels_avx2 = {
     {noise_f32, noise_f64},
     FD_SOFTMAX_TABLE,
     FD_CONNECT_TABLE,
+    &fd_layers_avx2,
 };
 
 #ifdef __clang__

@@ -348,6 +348,7 @@ const fd_kernels fd_kernels_avx512 = {
     {noise_f32, noise_f64},
     FD_SOFTMAX_TABLE,
     FD_CONNECT_TABLE,
+    &fd_layers_avx512,
 };
 
 #ifdef __clang__

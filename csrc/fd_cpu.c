@@ -30,8 +30,8 @@ static int has(uint64_t states, uint32_t leaf1_ecx, uint32_t leaf7_ebx) {
     return (xcr0() & states) == states && (r1[2] & leaf1_ecx) == leaf1_ecx && (r7[1] & leaf7_ebx) == leaf7_ebx;
 }
 
-/* Leaf 1 ECX: AVX 28, F16C 29. Leaf 7 EBX: AVX2 5, BMI2 8; AVX-512 F 16, DQ 17, BW 30, VL 31. */
-#define LEAF1 (1u << 28 | 1u << 29)
+/* Leaf 1 ECX: FMA 12, AVX 28, F16C 29. Leaf 7 EBX: AVX2 5, BMI2 8; AVX-512 F 16, DQ 17, BW 30, VL 31. */
+#define LEAF1 (1u << 12 | 1u << 28 | 1u << 29)
 #define LEAF7_AVX2 (1u << 5 | 1u << 8)
 #define LEAF7_AVX512 (LEAF7_AVX2 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31)
 

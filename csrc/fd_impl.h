@@ -28,6 +28,7 @@ typedef struct fd_args fd_args;
 typedef void fd_run_fn(const uint64_t *bits, size_t off, size_t n, const void *x, void *y, const fd_args *args);
 
 typedef struct fd_kernels fd_kernels;
+typedef struct fd_layer_kernels fd_layer_kernels; /* fd_layers.h */
 
 struct fd_args {
     double scale, shift, dropped; /* as in fd_op */
@@ -149,18 +150,22 @@ struct fd_kernels {
     fd_noise_fn *noise[2]; /* on float32 and float64, as `fused` */
     fd_softmax_fns softmax[2];
     fd_connect_fns connect[2]; /* on float32 and float64 */
+    const fd_layer_kernels *layers;
 };
 
 extern const fd_kernels fd_kernels_portable;
+extern const fd_layer_kernels fd_layers_portable;
 #if defined(__x86_64__) || defined(_M_X64)
 #define FD_X86 1
 extern const fd_kernels fd_kernels_avx2, fd_kernels_avx512;
+extern const fd_layer_kernels fd_layers_avx2, fd_layers_avx512;
 int fd_cpu_has_avx2(void);
 int fd_cpu_has_avx512(void);
 #endif
 #if defined(__aarch64__) || defined(_M_ARM64)
 #define FD_NEON 1
 extern const fd_kernels fd_kernels_neon;
+extern const fd_layer_kernels fd_layers_neon;
 #endif
 
 /* Shared by the kernels that have no faster one of their own. */

@@ -155,6 +155,7 @@ const fd_kernels fd_kernels_neon = {
     {noise_f32, noise_f64},
     FD_SOFTMAX_TABLE,
     FD_CONNECT_TABLE,
+    &fd_layers_neon,
 };
 #else
 typedef int fd_neon_is_for_arm; /* ISO C wants something in a translation unit */

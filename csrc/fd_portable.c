@@ -113,4 +113,5 @@ const fd_kernels fd_kernels_portable = {
     {noise_f32, noise_f64},
     FD_SOFTMAX_TABLE,
     FD_CONNECT_TABLE,
+    &fd_layers_portable,
 };

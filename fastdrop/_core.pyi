@@ -143,6 +143,58 @@ def dropconnect_forward(
 def dropconnect_dx(mask: Mask, dy: ArrayLike, w: ArrayLike, scale: float) -> NDArray[Any]: ...
 def dropconnect_dw(mask: Mask, dy: ArrayLike, x: ArrayLike, scale: float) -> NDArray[Any]: ...
 def apply_fresh(rng: object, x: object, p: object) -> NDArray[Any] | None: ...
+def relu(x: NDArray[Any], y: NDArray[Any], taken: NDArray[np.uint8] | None = None) -> None: ...
+def relu_grad(dy: NDArray[Any], taken: NDArray[np.uint8], dx: NDArray[Any]) -> None: ...
+def adam(
+    gradient: NDArray[Any],
+    p: NDArray[Any],
+    mean: NDArray[Any],
+    square: NDArray[Any],
+    largest: NDArray[Any] | None = None,
+    *,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    decay: float,
+    rate: float,
+    root: float,
+) -> None: ...
+def sgd(
+    gradient: NDArray[Any],
+    p: NDArray[Any],
+    velocity: NDArray[Any] | None = None,
+    *,
+    rate: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    decay: float = 0.0,
+    nesterov: bool = False,
+) -> None: ...
+
+_Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]
+_Images = tuple[int, ...]
+
+CONV_PANEL: int
+
+def max_pool(x: NDArray[Any], y: NDArray[Any], winner: NDArray[np.uint16] | None, geometry: _Geometry) -> None: ...
+def max_pool_grad(dy: NDArray[Any], winner: NDArray[np.uint16], dx: NDArray[Any], geometry: _Geometry) -> None: ...
+def conv_takes(images: _Images, results: _Images, geometry: _Geometry) -> bool: ...
+def conv(
+    x: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    y: NDArray[np.float32],
+    geometry: _Geometry,
+    *,
+    turned: bool = False,
+) -> None: ...
+def conv_weights(
+    x: NDArray[np.float32],
+    dy: NDArray[np.float32],
+    dweight: NDArray[np.float32],
+    dbias: NDArray[np.float32],
+    geometry: _Geometry,
+) -> None: ...
 def isa_in_use() -> str: ...
 def isas() -> list[tuple[str, bool]]: ...
 def use_isa(name: str) -> int: ...

@@ -229,6 +229,7 @@ include "_fused.pxi"
 include "_block.pxi"
 include "_softmax.pxi"
 include "_dropconnect.pxi"
+include "_layers.pxi"
 
 
 # ---- the machine: thin, checked in runtime.py ----

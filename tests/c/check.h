@@ -81,6 +81,7 @@ int keep(const fd_law *law, uint64_t e);
 void test_drop_blocks(void);
 void test_dropconnect(void);
 void test_fused(void);
+void test_layers(void);
 void test_many(void);
 void test_noise(void);
 void test_softmax(void);

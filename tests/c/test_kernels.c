@@ -321,6 +321,7 @@ int main(void) {
             test_drop_blocks();
             test_dropconnect();
             test_huge_strides();
+            test_layers();
             test_noise();
             test_softmax();
         }
