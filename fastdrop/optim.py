@@ -1,17 +1,20 @@
 """Optimizers with PyTorch's names, arguments and numbers: `SGD`, `Adam` and `AdamW`.
 
-Updates are made in place on the parameters' memory, through one scratch array per dtype that all parameters share.
+Updates are made in place on the parameters' memory, in one pass.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from fastdrop import _core
 from fastdrop.nn.autograd import Array, enable_grad
+from fastdrop.nn.kernels import compiled_dtype, plain
 from fastdrop.nn.module import zero_grad
 from fastdrop.nn.tensor import Tensor
 
@@ -39,7 +42,6 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[int, dict[str, Any]] = {}
-        self._scratch: dict[Any, Array] = {}
         entries: list[Any] = list(params)
         if not entries:
             raise ValueError("optimizer got an empty parameter list")
@@ -93,18 +95,11 @@ class Optimizer:
     def _update(self, p: Array, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not define an update")
 
-    def _temporary(self, like: Array) -> Array:
-        """Return uninitialised memory in the shape of `like`, reused from call to call."""
-        flat = self._scratch.get(like.dtype)
-        if flat is None or flat.size < like.size:
-            flat = self._scratch[like.dtype] = np.empty(like.size, like.dtype)
-        return flat[: like.size].reshape(like.shape)
-
     def __getstate__(self) -> dict[str, Any]:
         # Copies of the parameters have other ids: the state travels beside the parameters themselves.
         known = [p for group in self.param_groups for p in group["params"]]
         state = [(p, self.state[id(p)]) for p in known if id(p) in self.state]
-        return {**self.__dict__, "state": state, "_scratch": {}}
+        return {**self.__dict__, "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, state={id(p): entry for p, entry in state["state"]})
@@ -158,6 +153,22 @@ class Optimizer:
             text += f"\nParameter Group {i}\n"
             text += "".join(f"    {name}: {group[name]}\n" for name in sorted(group) if name != "params")
         return text + ")"
+
+
+@contextmanager
+def _compiled(p: Array, grad: Array, *states: Array | None) -> Iterator[list[Any]]:
+    """Give a parameter, its gradient and its state as the compiled updates take them, and take what changes back.
+
+    Copies stand in for arrays that are not contiguous and aligned; half precision is computed in float32.
+    """
+    dtype = compiled_dtype(p.dtype)
+    changing = (p, *states)
+    taken = [None if array is None else plain(array, dtype) for array in changing]
+    gradient = grad.copy() if np.may_share_memory(p, grad) else grad
+    yield [taken[0], plain(gradient, dtype), *taken[1:]]
+    for array, copy in zip(changing, taken, strict=True):
+        if array is not None and copy is not None and copy is not array:
+            np.copyto(array, copy, casting="same_kind")
 
 
 def _restored(name: str, value: Any, p: Tensor) -> Any:
@@ -232,33 +243,22 @@ class SGD(Optimizer):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
     def _update(self, p: Array, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
-        momentum, decay = group["momentum"], group["weight_decay"]
-        scratch = self._temporary(p)
-        if decay:
-            np.multiply(p, decay, out=scratch)
-            scratch += grad
-            grad = scratch
-        if not momentum:
-            np.multiply(grad, group["lr"], out=scratch)
-            p -= scratch
-            return
-        velocity = state.get("momentum_buffer")
-        if velocity is None:
-            velocity = state["momentum_buffer"] = np.array(grad, order="C")
-        else:
-            velocity *= momentum
-            if group["dampening"]:
-                velocity += grad * (1 - group["dampening"])
-            else:
-                velocity += grad
-        if group["nesterov"]:
-            if grad is not scratch:
-                np.copyto(scratch, grad)
-            scratch += velocity * momentum
-            scratch *= group["lr"]
-        else:
-            np.multiply(velocity, group["lr"], out=scratch)
-        p -= scratch
+        momentum, dampening = group["momentum"], group["dampening"]
+        velocity = state.get("momentum_buffer") if momentum else None
+        if momentum and velocity is None:
+            # The first velocity is the gradient itself.
+            velocity, dampening = state.setdefault("momentum_buffer", np.zeros_like(p, order="C")), 0.0
+        with _compiled(p, grad, velocity) as (value, gradient, speed):
+            _core.sgd(
+                gradient,
+                value,
+                speed,
+                rate=group["lr"],
+                momentum=momentum,
+                dampening=dampening,
+                decay=group["weight_decay"],
+                nesterov=group["nesterov"],
+            )
 
 
 class Adam(Optimizer):
@@ -314,25 +314,19 @@ class Adam(Optimizer):
         if group["amsgrad"] and "max_exp_avg_sq" not in state:
             state["max_exp_avg_sq"] = state["exp_avg_sq"].copy()
         step = state["step"] = int(state["step"]) + 1
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
-        if group["weight_decay"]:
-            grad = grad + group["weight_decay"] * p
-        scratch = self._temporary(p)
-
-        mean *= beta1
-        mean += np.multiply(grad, 1 - beta1, out=scratch)
-        square *= beta2
-        np.multiply(grad, grad, out=scratch)
-        scratch *= 1 - beta2
-        square += scratch
-        if group["amsgrad"]:
-            square = np.maximum(state["max_exp_avg_sq"], square, out=state["max_exp_avg_sq"])
-        np.sqrt(square, out=scratch)
-        scratch /= math.sqrt(1 - beta2**step)
-        scratch += group["eps"]
-        np.divide(mean, scratch, out=scratch)
-        scratch *= group["lr"] / (1 - beta1**step)
-        p -= scratch
+        most = state["max_exp_avg_sq"] if group["amsgrad"] else None
+        with _compiled(p, grad, state["exp_avg"], state["exp_avg_sq"], most) as (value, gradient, *averages):
+            _core.adam(
+                gradient,
+                value,
+                *averages,
+                beta1=beta1,
+                beta2=beta2,
+                eps=group["eps"],
+                decay=group["weight_decay"],
+                rate=group["lr"] / (1 - beta1**step),
+                root=math.sqrt(1 - beta2**step),
+            )
 
 
 class AdamW(Adam):

@@ -148,12 +148,18 @@ class Node:
     Whoever makes one has checked its inputs: `record` does, and `check_inplace` before `record_inplace`.
     """
 
-    __slots__ = ("__weakref__", "edges", "function", "meta", "name", "saved")
+    __slots__ = ("__weakref__", "edges", "fresh", "function", "meta", "name", "saved")
 
     def __init__(
-        self, name: str, inputs: Sequence[Tensor], function: BackwardFunction, saved: Sequence[Storage] = ()
+        self,
+        name: str,
+        inputs: Sequence[Tensor],
+        function: BackwardFunction,
+        saved: Sequence[Storage] = (),
+        fresh: bool = False,
     ) -> None:
         self.name = name
+        self.fresh = fresh
         self.edges: tuple[Node | Tensor | None, ...] = tuple(
             (tensor.node or tensor) if tensor.requires_grad else None for tensor in inputs
         )
@@ -232,7 +238,7 @@ def _topological(root: Node) -> list[Node]:
 def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
     """Add the gradient of `root` (weighted by `gradient`) to the `.grad` of every leaf it was computed from."""
     if root.node is None:
-        _accumulate(root, gradient)
+        _accumulate(root, gradient, False)
         return
     _check_known(root, "backward")
     gradients: dict[Node, Array] = {root.node: gradient}
@@ -247,15 +253,15 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
                 before = gradients.get(edge)
                 gradients[edge] = g if before is None else before + g
             else:
-                _accumulate(edge, g)
+                _accumulate(edge, g, node.fresh)
         if not retain_graph:
             node.release()
 
 
-def _accumulate(leaf: Tensor, gradient: Array) -> None:
+def _accumulate(leaf: Tensor, gradient: Array, fresh: bool) -> None:
     if leaf.grad is None:
-        # A copy: the same array may be the gradient of something else that is still on its way.
-        leaf.grad = leaf.detached(gradient.copy())
+        # A copy, where the same array may be the gradient of something else that is still on its way.
+        leaf.grad = leaf.detached(gradient if fresh else gradient.copy())
         return
     leaf.grad.array += gradient
     leaf.grad.storage.version += 1
@@ -273,6 +279,7 @@ def record(
     saved: Sequence[Tensor] = (),
     saves_result: bool = False,
     view: bool = False,
+    fresh: bool = False,
 ) -> Tensor:
     """Return the result of an operation as a tensor, with a node on the tape where a gradient can flow.
 
@@ -293,6 +300,8 @@ def record(
         Whether `function` reads the result itself.
     view : bool
         Whether `array` may share memory with the first input.
+    fresh : bool
+        Whether each gradient is an array of its own, made by `function` and held by nobody else: a leaf may keep it.
     """
     result = inputs[0].detached(np.asarray(array))
     if view and np.may_share_memory(result.array, inputs[0].array):
@@ -307,7 +316,7 @@ def record(
         storages = [tensor.storage for tensor in saved]
         if saves_result:
             storages.append(result.storage)
-        result.set_node(Node(name, inputs, function, storages))
+        result.set_node(Node(name, inputs, function, storages, fresh))
     return result
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastdrop.broadcast import feature_shape, locked_shape, path_shape, token_shape
 from fastdrop.functional import check_p, check_scaling, noise_shape_to_mask_shape
+from fastdrop.nn import buffers
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
 from fastdrop.nn.creation import floating
 from fastdrop.nn.tensor import Tensor, as_tensor
@@ -109,7 +110,7 @@ def dropout(
     scale = None if scaling == "inverted" else 1.0
 
     def apply(a: Array, out: Array | None = None) -> Array:
-        return mask.apply(a, out, scale=scale)
+        return mask.apply(a, buffers.empty_like(a) if out is None else out, scale=scale)
 
     return masked("dropout", x, inplace, apply, apply)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastdrop.nn import kernels
+from fastdrop.nn import buffers, kernels
 from fastdrop.nn import operations as ops
 from fastdrop.nn.activations import elu, leaky_relu, selu, sigmoid, silu, tanh
 from fastdrop.nn.alpha import alpha_dropout, feature_alpha_dropout
@@ -122,21 +122,21 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     _same_dtype("linear", x, w, b)
     xa, wa = x.array, w.array
     rows = xa.reshape(-1, xa.shape[-1])
-    y = np.matmul(rows, wa.T)
+    y = np.matmul(rows, wa.T, out=buffers.empty((len(rows), len(wa)), xa.dtype))
     if b is not None:
         y += b.array
     need_x, need_w = x.requires_grad, w.requires_grad
 
     def function(dy: Array) -> tuple[Array | None, ...]:
         g = dy.reshape(-1, wa.shape[0])
-        dx = np.matmul(g, wa).reshape(xa.shape) if need_x else None
-        dw = np.matmul(g.T, rows) if need_w else None
+        dx = np.matmul(g, wa, out=buffers.empty(rows.shape, xa.dtype)).reshape(xa.shape) if need_x else None
+        dw = np.matmul(g.T, rows, out=buffers.empty_like(wa)) if need_w else None
         # A matrix product sums columns faster than `sum` does.
         return (dx, dw) if b is None else (dx, dw, np.ones(len(g), g.dtype) @ g)
 
     saved = ([w] if need_x else []) + ([x] if need_w else [])
     inputs = (x, w) if b is None else (x, w, b)
-    return record("linear", y.reshape(*xa.shape[:-1], wa.shape[0]), inputs, function, saved=saved)
+    return record("linear", y.reshape(*xa.shape[:-1], wa.shape[0]), inputs, function, saved=saved, fresh=True)
 
 
 def conv2d(
@@ -213,7 +213,7 @@ def conv2d(
     y = kernels.conv2d(xa, wa, None if b is None else b.array, geometry, groups)
     inputs = (x, w) if b is None else (x, w, b)
     saved = ([w] if need_x else []) + ([x] if need_w else [])
-    return record("conv2d", y, inputs, function, saved=saved)
+    return record("conv2d", y, inputs, function, saved=saved, fresh=True)
 
 
 def max_pool2d(
@@ -276,8 +276,13 @@ def max_pool2d(
             f"with padding {geometry.padding}"
         )
     shape = x.array.shape
-    y, wins = kernels.max_pool2d(x.array, geometry, output, x.will_record())
-    return record("max_pool2d", y, (x,), lambda dy: (kernels.max_pool2d_backward(dy, shape, geometry, output, wins),))
+    y, winner = kernels.max_pool2d(x.array, geometry, output, x.will_record())
+
+    def function(dy: Array) -> tuple[Array]:
+        assert winner is not None
+        return (kernels.max_pool2d_backward(dy, shape, geometry, winner),)
+
+    return record("max_pool2d", y, (x,), function)
 
 
 def _ceil_output(geometry: kernels.Geometry, shape: tuple[int, ...]) -> tuple[int, int]:

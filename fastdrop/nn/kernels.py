@@ -1,5 +1,7 @@
 """Convolution and pooling on plain arrays: the arithmetic under `functional.conv2d` and `functional.max_pool2d`.
 
+Float32 convolutions without groups are compiled (csrc/fd_conv.h); the others gather windows for matrix products.
+
 Images are handled as (N, H, W, C) in memory, whatever their logical order: a window's row is then one run of
 ``kw * C`` numbers, so gathering windows is a few long copies, and the matrix product writes its result where the next
 layer wants it. The (N, C, H, W) arrays that go in and out are transposed views of that memory.
@@ -9,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from fastdrop import _core
+from fastdrop.nn import buffers
 from fastdrop.nn.autograd import Array
 
 # Windows are gathered for some images at a time: few enough that the matrix product finds them in the cache, many
@@ -22,25 +27,19 @@ _COLUMN_BYTES = 1 << 22
 _SHORT_RUN = 16
 
 
-def sign_mask(keep: Array) -> Array:
-    """Return booleans as int8 with -1 (all bits set) for True, the form that `select` takes."""
-    mask: Array = np.negative(keep.view(np.int8))
-    return mask
-
-
 def _channels_first(x: Array) -> Array:
     view: Array = x.transpose(0, 3, 1, 2)
     return view
 
 
-def select(values: Array, mask: Array) -> Array:
-    """Return `values` where `mask` (of `sign_mask`) is set and +0.0 elsewhere.
+def compiled_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that compiled kernels compute in: half precision goes through float32, rounded once."""
+    return dtype if dtype in (np.float32, np.float64) else np.dtype(np.float32)
 
-    A bitwise and: NumPy's `where` branches on every element and a product would turn a dropped infinity into NaN.
-    """
-    integers = np.dtype(f"i{values.dtype.itemsize}")
-    selected: Array = np.bitwise_and(values.view(integers), mask, dtype=integers).view(values.dtype)
-    return selected
+
+def plain(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
+    """Return an array as compiled kernels take it: itself, if it is contiguous, aligned and of this dtype."""
+    return np.require(x, dtype, ["C", "A"])
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,11 @@ class Geometry:
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int]
+
+    @property
+    def parts(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """As the compiled kernels take it."""
+        return self.kernel, self.stride, self.padding, self.dilation
 
     @property
     def span(self) -> tuple[int, int]:
@@ -73,7 +77,7 @@ class Geometry:
 
 
 class _Windows:
-    """The windows of a batch of images as matrix rows, a few images at a time."""
+    """The windows of a batch of images as matrix rows, a few images at a time: for what no compiled kernel takes."""
 
     def __init__(self, x: Array, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -91,7 +95,7 @@ class _Windows:
             self.stage = np.zeros((self.chunk, *self.padded), x.dtype)
         self.direct = geometry.span == (1, 1) and geometry.stride == (1, 1)
         self.by_place = (kw * c if geometry.dilation[1] == 1 else c) < _SHORT_RUN
-        self.buffer = np.empty(0 if self.direct else self.chunk * self.positions * self.width, x.dtype)
+        self.buffer = buffers.empty((0 if self.direct else self.chunk * self.positions * self.width,), x.dtype)
 
     def __iter__(self) -> Iterator[tuple[slice, slice, Array]]:
         """Yield (images, rows of the whole matrix, the (rows, kh*kw*C) matrix of these images)."""
@@ -130,12 +134,30 @@ def _matrix(weight: Array) -> Array:
     return np.reshape(weight.transpose(0, 2, 3, 1), (weight.shape[0], -1))
 
 
+def _direct(x: Array, y: Array, geometry: Geometry, groups: int) -> bool:
+    """Whether the compiled convolution takes (N, H, W, C) images x to results y."""
+    return groups == 1 and x.dtype == y.dtype == np.float32 and _core.conv_takes(x.shape, y.shape, geometry.parts)
+
+
+def _turned(geometry: Geometry) -> Geometry | None:
+    """The convolution that takes gradients back to the images; None where there is none of stride 1."""
+    padding = tuple(span - 1 - pad for span, pad in zip(geometry.span, geometry.padding, strict=True))
+    if geometry.stride != (1, 1) or min(padding) < 0:
+        return None
+    return Geometry(geometry.kernel, (1, 1), (padding[0], padding[1]), geometry.dilation)
+
+
 def conv2d(x: Array, weight: Array, bias: Array | None, geometry: Geometry, groups: int) -> Array:
     """Return the cross-correlation of (N, C, H, W) images with (O, C/groups, kh, kw) weights."""
     n, channels, h, w = x.shape
     outputs = weight.shape[0]
     oh, ow = geometry.output(h, w)
-    y = np.empty((n, oh, ow, outputs), x.dtype)
+    y = buffers.empty((n, oh, ow, outputs), x.dtype)
+    images = x.transpose(0, 2, 3, 1)
+    if _direct(images, y, geometry, groups):
+        plain_bias = None if bias is None else plain(bias)
+        _core.conv(plain(images), plain(weight), plain_bias, y, geometry.parts)
+        return _channels_first(y)
     flat = y.reshape(-1, outputs)
     for ins, outs in _groups(channels, outputs, groups):
         matrix = _matrix(weight[outs]).T
@@ -152,9 +174,16 @@ def conv2d_backward(
     """Return the gradients of images (None unless wanted), weights and bias."""
     n, channels, h, w = x.shape
     outputs = weight.shape[0]
-    flat = np.ascontiguousarray(dy.transpose(0, 2, 3, 1)).reshape(-1, outputs)
+    images, g = x.transpose(0, 2, 3, 1), plain(dy.transpose(0, 2, 3, 1))
     dweight, dbias = np.empty_like(weight, order="C"), np.empty(outputs, weight.dtype)
-    dx = np.empty((n, h, w, channels), x.dtype) if need_dx else None
+    dx = buffers.empty((n, h, w, channels), x.dtype) if need_dx else None
+    back = _turned(geometry)
+    if _direct(images, g, geometry, groups) and (dx is None or (back is not None and _direct(g, dx, back, groups))):
+        _core.conv_weights(plain(images), g, dweight, dbias, geometry.parts)
+        if dx is not None and back is not None:
+            _core.conv(g, plain(weight), None, dx, back.parts, turned=True)
+        return None if dx is None else _channels_first(dx), dweight, dbias
+    flat = g.reshape(-1, outputs)
     for ins, outs in _groups(channels, outputs, groups):
         windows = _Windows(x[:, ins], geometry)
         matrix = _matrix(weight[outs])
@@ -179,7 +208,7 @@ class _Scatter:
     def __init__(self, windows: _Windows) -> None:
         self.windows = windows
         rows = windows.chunk * windows.positions
-        self.buffer = np.empty((rows, windows.width), windows.buffer.dtype)
+        self.buffer = buffers.empty((rows, windows.width), windows.buffer.dtype)
         self.stage = np.empty((windows.chunk, *windows.padded), windows.buffer.dtype)
 
     def __call__(self, g: Array, matrix: Array, dx: Array) -> None:
@@ -203,66 +232,20 @@ def _groups(channels: int, outputs: int, groups: int) -> Iterator[tuple[slice, s
         yield slice(g * ins, (g + 1) * ins), slice(g * outs, (g + 1) * outs)
 
 
-def max_pool2d(x: Array, geometry: Geometry, output: tuple[int, int], need_dx: bool) -> tuple[Array, list[Array]]:
-    """Return the window maxima of (N, C, H, W) images, and what the backward needs.
-
-    The places of the window are visited in row order. For each place after the first there is one mask of where it
-    beat all before it, strictly: the last place that did so is the first of equal maxima, which takes the gradient.
-    """
-    padded = _padded(x, geometry, output)
-    y: Array | None = None
-    wins = []
-    for _, _, rows, columns in geometry.offsets(output):
-        candidate = padded[:, :, rows, columns]
-        if y is None:
-            y = candidate.copy(order="K")
-            continue
-        if need_dx:
-            wins.append(sign_mask(candidate > y))
-        np.maximum(y, candidate, out=y)
-    assert y is not None
-    return y, wins
+def max_pool2d(x: Array, geometry: Geometry, output: tuple[int, int], need_dx: bool) -> tuple[Array, Array | None]:
+    """Return the window maxima of (N, C, H, W) images, and the place in its window of each, if gradients are needed."""
+    n, channels = x.shape[:2]
+    images = plain(x.transpose(0, 2, 3, 1), compiled_dtype(x.dtype))
+    y = buffers.empty((n, *output, channels), images.dtype)
+    winner = buffers.empty(y.shape, np.uint16) if need_dx else None
+    _core.max_pool(images, y, winner, geometry.parts)
+    return _channels_first(y.astype(x.dtype, copy=False)), winner
 
 
-def max_pool2d_backward(
-    dy: Array, shape: tuple[int, ...], geometry: Geometry, output: tuple[int, int], wins: list[Array]
-) -> Array:
+def max_pool2d_backward(dy: Array, shape: tuple[int, ...], geometry: Geometry, winner: Array) -> Array:
     """Send each gradient to the place that won its window."""
-    n, c, h, w = shape
-    (ph, pw), (height, width) = geometry.padding, _padded_size((h, w), geometry, output)
-    # The order in memory of the forward pass, which the masks have kept.
-    channels_last = not wins or wins[0].strides[1] <= wins[0].strides[3]
-    if channels_last:
-        dx = _channels_first(np.zeros((n, height, width, c), dy.dtype))
-        dy = _channels_first(np.ascontiguousarray(dy.transpose(0, 2, 3, 1)))
-    else:
-        dx = np.zeros((n, c, height, width), dy.dtype)
-    apart = geometry.span[0] <= geometry.stride[0] and geometry.span[1] <= geometry.stride[1]
-    places = list(geometry.offsets(output))
-    for (_, _, rows, columns), win in zip(places[:0:-1], reversed(wins), strict=True):
-        share = select(dy, win)
-        dy = select(dy, ~win)
-        if apart:
-            dx[:, :, rows, columns] = share
-        else:
-            dx[:, :, rows, columns] += share
-    dx[:, :, places[0][2], places[0][3]] += dy
-    inside: Array = dx[:, :, ph : ph + h, pw : pw + w]
-    return inside
-
-
-def _padded_size(size: tuple[int, int], geometry: Geometry, output: tuple[int, int]) -> tuple[int, int]:
-    """Return the image size with its padding, enlarged to what the last window reaches (ceil mode)."""
-    (sh, sw), (ph, pw), (eh, ew) = geometry.stride, geometry.padding, geometry.span
-    return max(size[0] + 2 * ph, (output[0] - 1) * sh + eh), max(size[1] + 2 * pw, (output[1] - 1) * sw + ew)
-
-
-def _padded(x: Array, geometry: Geometry, output: tuple[int, int]) -> Array:
-    n, c, h, w = x.shape
-    height, width = _padded_size((h, w), geometry, output)
-    if (height, width) == (h, w):
-        return x
-    ph, pw = geometry.padding
-    padded = _channels_first(np.full((n, height, width, c), -np.inf, x.dtype))
-    padded[:, :, ph : ph + h, pw : pw + w] = x
-    return padded
+    n, channels, h, w = shape
+    g = plain(dy.transpose(0, 2, 3, 1), compiled_dtype(dy.dtype))
+    dx = buffers.empty((n, h, w, channels), g.dtype)
+    _core.max_pool_grad(g, winner, dx, geometry.parts)
+    return _channels_first(dx.astype(dy.dtype, copy=False))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from fastdrop._checks import LIMIT, check_int
-from fastdrop.nn import kernels
+from fastdrop.nn import kernels, rectifier
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace, replace_node
 
 if TYPE_CHECKING:
@@ -376,16 +376,14 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
     """Return max(x, 0); backward keeps a byte per element, and neither the input nor the result."""
     if inplace:
         check_inplace(x, "relu")
-    positive = kernels.sign_mask(x.array > 0) if x.will_record() else None
+    y, gradient = rectifier.relu(x.array, inplace, x.will_record())
 
     def function(dy: Array) -> tuple[Array]:
-        assert positive is not None
-        return (kernels.select(dy, positive),)
+        assert gradient is not None
+        return (gradient(dy),)
 
-    zero = x.array.dtype.type(0)
     if not inplace:
-        return record("relu", np.maximum(x.array, zero), (x,), function)
-    np.maximum(x.array, zero, out=x.array)
+        return record("relu", y, (x,), function)
     record_inplace("relu", x, function)
     return x
 

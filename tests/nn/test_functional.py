@@ -75,6 +75,34 @@ def test_conv2d(check_gradients, same_as_torch, np_rng, name):
     same_as_torch(lambda *a: F.conv2d(*a, **options), lambda *a: conv2d(*a, **options), *arrays[:2])
 
 
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_conv2d_in_single_precision(isa, same_as_torch, np_rng, name):
+    shape, weights, options = CONVOLUTIONS[name]
+    arrays = [np_rng.standard_normal(s).astype(np.float32) for s in (shape, weights, weights[:1])]
+    conv2d = torch_functional().conv2d
+    for few in (arrays, arrays[:2]):
+        same_as_torch(lambda *a: F.conv2d(*a, **options), lambda *a: conv2d(*a, **options), *few, rtol=1e-4, atol=1e-4)
+
+
+def test_conv2d_does_not_depend_on_the_threads(np_rng):
+    import fastdrop
+
+    arrays = [np_rng.standard_normal(s).astype(np.float32) for s in ((37, 5, 14, 11), (20, 5, 3, 3), (20,))]
+    before, found = fastdrop.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            fastdrop.set_num_threads(threads)
+            tensors = [Tensor(a, requires_grad=True) for a in arrays]
+            y = F.conv2d(*tensors, padding=1)
+            (y * y).sum().backward()
+            found.append([y.array] + [t.grad.array for t in tensors])
+    finally:
+        fastdrop.set_num_threads(before)
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_conv2d_over_several_chunks(same_as_torch, np_rng, monkeypatch):
     from fastdrop.nn import kernels
 
@@ -134,6 +162,45 @@ def test_max_pool2d(check_gradients, same_as_torch, np_rng, name):
     pool = torch_functional().max_pool2d
     tied = np_rng.integers(0, 3, shape).astype(np.float32)
     same_as_torch(lambda x: F.max_pool2d(x, **options), lambda x: pool(x, **options), tied)
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_max_pool2d_treats_nan_as_pytorch_does(same_as_torch, np_rng, name):
+    shape, options = POOLS[name]
+    pool = torch_functional().max_pool2d
+    x = np_rng.choice([-np.inf, 0.0, 1.0, np.nan], shape, p=[0.4, 0.2, 0.2, 0.2]).astype(np.float32)
+    same_as_torch(lambda x: F.max_pool2d(x, **options), lambda x: pool(x, **options), x)
+
+
+def test_large_windows(same_as_torch, np_rng):
+    x = np_rng.integers(0, 50, (2, 3, 40, 33)).astype(np.float32)
+    same_as_torch(lambda x: F.max_pool2d(x, (30, 20), 3), lambda x: torch_functional().max_pool2d(x, (30, 20), 3), x)
+
+
+@pytest.mark.parametrize("function", [F.relu, lambda x: F.max_pool2d(x, 2), lambda x: F.max_pool2d(x, 3, 1)])
+def test_half_precision(function, np_rng):
+    x = np_rng.integers(-8, 8, (2, 3, 6, 6)).astype(np.float16)
+    tensors = [Tensor(x.astype(dtype), requires_grad=True) for dtype in (np.float16, np.float64)]
+    for t in tensors:
+        y = function(t)
+        assert y.dtype == t.dtype
+        y.backward(np.ones(y.shape, y.dtype))
+        assert t.grad.dtype == t.dtype
+    np.testing.assert_array_equal(function(tensors[0]).array, function(tensors[1]).array)
+    np.testing.assert_array_equal(tensors[0].grad.array, tensors[1].grad.array)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_relu_takes_any_memory_order(np_rng, inplace):
+    values = np_rng.standard_normal((2, 3, 6, 6)).astype(np.float32)
+    wide = np.zeros(values.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(values.shape)
+    np.copyto(wide, values)  # not aligned
+    for layout in [*layouts(values), wide, values.astype(">f4")]:
+        leaf = Tensor(layout.copy(order="K") if layout is not wide else layout, requires_grad=True)
+        y = F.relu(leaf * 1 if inplace else leaf, inplace)
+        np.testing.assert_array_equal(y.array, np.maximum(values, 0))
+        y.backward(np.ascontiguousarray(values))
+        np.testing.assert_array_equal(leaf.grad.array, np.where(values > 0, values, 0))
 
 
 def test_max_pool2d_takes_any_memory_order(same_as_torch, np_rng):
