@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from fastdrop._checks import LIMIT, check_int
-from fastdrop.nn import kernels, rectifier
+from fastdrop.nn import rectifier
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace, replace_node
 
 if TYPE_CHECKING:
