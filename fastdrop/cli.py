@@ -41,7 +41,8 @@ OPTIONAL = (
 
 BENCH_TEXT = """\
 Time fastdrop, its peers (NumPy; Numba, PyTorch, JAX and TensorFlow where they are installed) and the
-copy of the same bytes, which is the limit, and write a report: report.md, results.json and pictures.
+copy of the same bytes (for DropConnect the dense product), which is the limit, and write a report:
+report.md, results.json and pictures.
 
 Everybody's answer is checked before it is timed, and all take turns in one process: compare their
 ratios, since absolute times drift. Run it on a machine that does nothing else.
@@ -52,11 +53,12 @@ examples:
   fastdrop bench                            all of it: under five minutes on two cores
   fastdrop bench --quick                    a first look, in under 40 seconds
   fastdrop bench --family forward --n 16Ki 64Mi
+  fastdrop bench --family dropconnect       and dropconnect-dx, dropconnect-dw, dropconnect-both
   fastdrop bench --only fastdrop torch --out against-torch
 
 {fill("families: " + ", ".join(FAMILIES), 100, subsequent_indent="  ", break_on_hyphens=False)}
 contenders: fastdrop, fastdrop-apply, fastdrop-plain (a step without dropout), numpy-naive, numpy-good,
-  numba, torch, torch-plain, jax, tensorflow
+  numpy-stored (a mask that is there already), numba, torch, torch-plain, jax, tensorflow
 
 To compare two contenders more closely: python -m fastdrop.bench.command --help
 """
@@ -153,9 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--out", metavar="DIR", default="bench-report", help="output folder (default: %(default)s)")
     run.add_argument("--quick", action="store_true", help="fewer and smaller sizes, fewer rounds: under 40 seconds")
-    run.add_argument("--family", nargs="+", default=[], metavar="F", help="only these families")
+    run.add_argument("--family", nargs="+", default=[], metavar="NAME", help="only these families, and NAME-...")
     run.add_argument("--n", nargs="+", default=[], metavar="N", help="elements of the forward pass: 256, 16Ki, 64Mi")
-    run.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these contenders beside the copies")
+    run.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these contenders beside the limits")
 
     commands.add_parser("info", help="show version, instruction set, threads and optional packages")
     return parser

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .cases import Arrays, Case, count
+from .cases import FAMILIES, Arrays, Case, count
 from .paired import Outcome, Skipped, Spread, compare, spread
 
 __all__ = ["BARS", "Bar", "Cleared", "run"]
@@ -58,6 +58,18 @@ def _bars() -> Iterator[Bar]:
                 case = Case("forward+backward", n, p=p, threads=threads)
                 size = count(n).replace(" ", "")
                 yield Bar(f"torch-{size}-{'p.5' if p == half else 'p.1'}-{threads}t", case, "torch", limit)
+
+    def product(key: str, limit: float, against: str = "dense", work: str = "", **more: object) -> Bar:
+        family = f"dropconnect{work}"
+        case = Case(family, FAMILIES[family].full, isa="avx512", **more)  # type: ignore[arg-type]
+        return Bar(f"dropconnect-{key}", case, against, limit)
+
+    yield product("p.5", 3)
+    yield product("dx", 3.5, work="-dx")
+    yield product("dw", 3.5, work="-dw")
+    yield product("p.1", 9, p=tenth)
+    yield product("both-2t", 0.6, "fastdrop:1", "-both", threads=2)
+    yield product("einsum", 1 / 150, "numpy-stored")
     yield Bar("call-us", Case("small-calls", 256), None, 1.0)
     yield Bar("call-torch", Case("small-calls", 256), "torch", 0.1)
 

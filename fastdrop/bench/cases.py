@@ -15,7 +15,7 @@ from .._checks import check_p
 from ..runtime import MAX_THREADS
 from .kinds import KINDS, images
 
-__all__ = ["DTYPES", "FAMILIES", "HIDDEN", "Arrays", "Case", "Family", "count", "dtype_of", "parse_count"]
+__all__ = ["DTYPES", "FAMILIES", "HIDDEN", "WIDTH", "Arrays", "Case", "Family", "count", "dtype_of", "parse_count"]
 
 Array = NDArray[Any]
 
@@ -23,6 +23,8 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 #: Width of the layer that the training step drops from.
 HIDDEN = 512
+#: Inputs and outputs of the layers whose weights are dropped, as in DropConnect's paper.
+WIDTH = 800
 
 #: More elements than a machine holds.
 MAX_N = 2**40
@@ -31,13 +33,43 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "
 
 
 class Family(NamedTuple):
-    """One kind of work. `full` is its size where nothing else is asked for."""
+    """One kind of work.
+
+    Parameters
+    ----------
+    title, does : str
+        In a report.
+    full : int
+        Its size where nothing else is asked for.
+    floor : str
+        What its limit does.
+    inputs : int
+        How many inputs the copies read.
+    limit : str
+        What its limit is called.
+    dtypes : tuple of str
+        What it takes.
+    multiple : int
+        What n has to be a multiple of.
+    """
 
     title: str
     full: int
     does: str
     floor: str = "the copy of x to y"
     inputs: int = 1
+    limit: str = "the copy"
+    dtypes: tuple[str, ...] = DTYPES
+    multiple: int = 1
+
+
+def _dropconnect(title: str, does: str, floor: str) -> Family:
+    """An element is a weight of an example: one decision, one multiply-add; (n, O, I) where others have x's shape."""
+    return Family(
+        title, 128 * WIDTH**2, f"{does} of ({WIDTH}, {WIDTH}) weights with a mask for each of n / {WIDTH}² examples",
+        f"the dense product{'s' if ',' in floor else ''} {floor}, in NumPy", limit="the dense product",
+        dtypes=("float32", "float64"), multiple=WIDTH**2,
+    )  # fmt: skip
 
 
 FAMILIES = {
@@ -63,6 +95,14 @@ FAMILIES = {
         128 * HIDDEN,
         f"Linear, ReLU, Dropout, Linear ({HIDDEN} hidden units, n / {HIDDEN} examples), loss, backward and SGD step",
         "the copy of the n numbers that dropout sees",
+        dtypes=("float32",),
+        multiple=HIDDEN,
+    ),
+    "dropconnect": _dropconnect("DropConnect", "`y = dropconnect(x, w)`", "`x @ w.T`"),
+    "dropconnect-dx": _dropconnect("DropConnect, dx", "The gradient of x", "`dy @ w`"),
+    "dropconnect-dw": _dropconnect("DropConnect, dw", "The gradient of w", "`dy.T @ x`"),
+    "dropconnect-both": _dropconnect(
+        "DropConnect, forward + backward", "y, dx and dw", "`x @ w.T`, `dy @ w`, `dy.T @ x`"
     ),
 }
 for _name, _kind in KINDS.items():
@@ -170,17 +210,30 @@ class Case:
                 raise ValueError(f"{name} has to be from 1 to {most}, but got {getattr(self, name)}")
         if (self.family.startswith("spatial") or self.family in KINDS) and self.n & (self.n - 1):
             raise ValueError(f"n of {self.family} has to be a power of two, but got {self.n}")
-        if self.family == "training-step" and (self.n % HIDDEN or self.dtype != "float32"):
-            raise ValueError(f"training-step has to be float32 with n a multiple of {HIDDEN}, but got {self}")
+        family = FAMILIES[self.family]
+        if self.dtype not in family.dtypes:
+            raise ValueError(f"{self.family} has to be {' or '.join(family.dtypes)}, but got {self.dtype}")
+        if self.n % family.multiple:
+            raise ValueError(f"n of {self.family} has to be a multiple of {family.multiple}, but got {self.n}")
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The input's shape: flat, but for the further kinds, and for the spatial families: as equal as n allows."""
+        """The decisions' shape: flat, but for the further kinds, and for the spatial families: as equal as n allows.
+
+        It is the arrays' too, but for DropConnect's: (B, O, I).
+        """
         if self.family in KINDS:
             return KINDS[self.family].shape(self.n)
+        if self.products:
+            return (self.n // WIDTH**2, WIDTH, WIDTH)
         if not self.family.startswith("spatial"):
             return (self.n,)
         return images(self.n)
+
+    @property
+    def products(self) -> bool:
+        """Whether the work is products of matrices under a mask of (B, O, I)."""
+        return self.family.startswith("dropconnect")
 
     @property
     def maps(self) -> tuple[int, int]:
@@ -220,9 +273,10 @@ class Arrays:
         self.dtype = np.dtype(np.uint8) if packed else dtype_of(case.dtype)
         self.shape = ((case.n + 7) // 8,) if packed else case.shape
 
-    def _values(self, seed: int) -> Array:
-        """From 1 to 2 with either sign: a zero of an output was dropped."""
-        size = int(np.prod(self.shape))
+    def _values(self, seed: int, *axes: int) -> Array:
+        """From 1 to 2 with either sign: a zero of an output was dropped. In products it has these axes of the mask."""
+        shape = tuple(self.shape[axis] for axis in axes) if self.case.products else self.shape
+        size = int(np.prod(shape))
         rng = np.random.default_rng(seed)
         some = 1 + rng.random(min(size, 2**20 + 7), np.float32)
         some[rng.random(some.size, np.float32) < 0.5] *= -1
@@ -230,7 +284,7 @@ class Arrays:
         few = some.view(np.uint8)[: some.size] if self.dtype == np.uint8 else some.astype(self.dtype)
         for begin in range(0, size, some.size):
             array[begin : begin + some.size] = few[: size - begin]
-        return array.reshape(self.shape)
+        return array.reshape(shape)
 
     def _output(self) -> Array:
         array = _empty(int(np.prod(self.shape)), self.dtype)
@@ -240,7 +294,12 @@ class Arrays:
     @cached_property
     def x(self) -> Array:
         """The input."""
-        return self._values(0)
+        return self._values(0, 0, 2)
+
+    @cached_property
+    def w(self) -> Array:
+        """The weights of a product."""
+        return self._values(2, 1, 2)
 
     @cached_property
     def y(self) -> Array:
@@ -250,7 +309,7 @@ class Arrays:
     @cached_property
     def dy(self) -> Array:
         """The gradient that comes in."""
-        return self._values(1)
+        return self._values(1, 0, 1)
 
     @cached_property
     def dx(self) -> Array:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .. import runtime
-from . import _copies, _jax, _kinds, _numba, _numpy, _ours, _tensorflow, _torch
+from . import _copies, _dropconnect, _jax, _kinds, _numba, _numpy, _ours, _tensorflow, _torch, blas
 from .cases import DTYPES, FAMILIES, Arrays, Case
 from .ready import Ready
 
@@ -39,6 +39,8 @@ class Contender:
         Whether it runs on as many threads as it is told, always on one, or on as many as it takes.
     spins : bool
         Whether threads of its own go on spinning after a call (OpenMP's do, for about 10 ms; Eigen's, too).
+    products : bool
+        Whether NumPy's BLAS does its work, on as many threads as it is told.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Contender:
     dtypes: tuple[str, ...] = DTYPES
     threads: str = "told"
     spins: bool = False
+    products: bool = False
 
     @property
     def missing(self) -> bool:
@@ -56,22 +59,31 @@ class Contender:
         return self.module is not None and importlib.util.find_spec(self.module) is None
 
 
+_COPIED = [name for name, family in FAMILIES.items() if family.limit == "the copy"]
+
 CONTENDERS = {
     contender.name: contender
     for contender in (
-        Contender("fastdrop", "fastdrop", "ours", {**_ours.PREPARE, **_kinds.OURS}),
+        Contender("fastdrop", "fastdrop", "ours", {**_ours.PREPARE, **_kinds.OURS, **_dropconnect.OURS}),
         Contender("fastdrop-apply", "fastdrop, mask.apply alone", "ours", {"small-calls": _ours.prepare_apply}),
         Contender(
             "fastdrop-plain", "fastdrop without dropout", "ours",
             {"training-step": partial(_ours.prepare_step, dropout=False)},
         ),
-        Contender("memcpy", "memcpy", "limit", dict.fromkeys(FAMILIES, _copies.prepare_memcpy)),
-        Contender("stream", "streaming copy", "limit", dict.fromkeys(FAMILIES, _copies.prepare_stream)),
-        Contender("stream4", "streaming copy, 4 pages", "limit", dict.fromkeys(FAMILIES, _copies.prepare_stream4)),
-        Contender("numpy-naive", "NumPy, naive", "peer", {**_numpy.NAIVE, **_kinds.NAIVE}, threads="one"),
+        Contender("memcpy", "memcpy", "limit", dict.fromkeys(_COPIED, _copies.prepare_memcpy)),
+        Contender("stream", "streaming copy", "limit", dict.fromkeys(_COPIED, _copies.prepare_stream)),
+        Contender("stream4", "streaming copy, 4 pages", "limit", dict.fromkeys(_COPIED, _copies.prepare_stream4)),
+        Contender("dense", "the dense product", "limit", _dropconnect.DENSE, spins=True, products=True),
+        Contender(
+            "numpy-naive", "NumPy, naive", "peer", {**_numpy.NAIVE, **_kinds.NAIVE, **_dropconnect.NAIVE},
+            threads="one",
+        ),
+        Contender("numpy-stored", "NumPy, stored mask", "peer", _dropconnect.STORED, threads="one"),
         Contender("numpy-good", "NumPy, good", "peer", _numpy.GOOD, threads="one"),
         Contender("numba", "Numba", "peer", _numba.PREPARE, "numba", ("float32", "float64"), spins=True),
-        Contender("torch", "PyTorch", "peer", {**_torch.PREPARE, **_kinds.TORCH}, "torch", spins=True),
+        Contender(
+            "torch", "PyTorch", "peer", {**_torch.PREPARE, **_kinds.TORCH, **_dropconnect.TORCH}, "torch", spins=True
+        ),
         Contender(
             "torch-plain", "PyTorch without dropout", "peer",
             {"training-step": partial(_torch.prepare_step, dropout=False)}, "torch", spins=True,
@@ -110,6 +122,8 @@ def _reason(contender: Contender, case: Case) -> str | None:
         return f"does not compete in {case.family}"
     if case.dtype not in contender.dtypes and case.family != "mask-bits":
         return f"takes no {case.dtype}"
+    if contender.products and blas.get_threads() is None:
+        return "the threads of NumPy's BLAS cannot be told: it is no OpenBLAS"
     if contender.role == "ours" and case.isa is not None and case.isa not in runtime.available_isas():
         return f"this machine or build cannot run {case.isa}"
     return None

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import runtime
+from . import blas
 from .cases import Arrays, Case
 from .contenders import COPIES, Entry, entry
 from .ready import Ready, check
@@ -57,13 +58,15 @@ def spread(values: Sequence[float]) -> Spread:
 
 @contextmanager
 def settings_kept() -> Iterator[None]:
-    """Give fastdrop its instruction set and threads back at the end."""
-    isa, threads = runtime.isa(), runtime.get_num_threads()
+    """Give fastdrop its instruction set and threads back at the end, and BLAS its threads."""
+    isa, threads, products = runtime.isa(), runtime.get_num_threads(), blas.get_threads()
     try:
         yield
     finally:
         runtime.set_isa(isa)
         runtime.set_num_threads(threads)
+        if products is not None:
+            blas.set_threads(products)
 
 
 class Timer(NamedTuple):

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from .._extra import extra
 from .._reporting import COLOURS, FAINT, INK, STYLE, figures, spread_labels
 from .cases import count
-from .contenders import COPIES
 from .sweep import Point
 
 __all__ = ["bars", "lines"]
@@ -44,7 +43,7 @@ def _floor(points: Sequence[Point], threads: int = 1) -> dict[int, float]:
     """The fastest copy of each size."""
     floor: dict[int, float] = {}
     for point in points:
-        if point.name in COPIES and point.threads == threads:
+        if point.role == "limit" and point.threads == threads:
             floor[point.n] = min(point.nanoseconds, floor.get(point.n, math.inf))
     return floor
 

@@ -21,11 +21,13 @@ _CALLS = ("small-calls", "training-step")
 
 NOTES = """\
 Every contender's answer was checked before it was timed: fastdrop's bit for bit against `fastdrop.reference`, a peer's
-by its keep rate (within 5 standard deviations) and the values it kept, a copy's by every byte. All contenders in one
-column took turns in one process, on the same input and output. Figures are medians over the rounds; in brackets the
-median over the rounds of the time relative to the fastest of memcpy and the streaming copies, with at most as many
-threads. Outputs are allocated before, but for PyTorch, JAX, TensorFlow and naive NumPy, which make new ones. Good NumPy
-and Numba round p to 16 bits, fastdrop to 32. "Own threads": as many as it takes. Peers stop at 16 Mi elements.
+by its keep rate (within 5 standard deviations) and the values it kept, a copy's by every byte; sums of products by
+float64 under the same mask. All contenders in one column took turns in one process, on the same input and output.
+Figures are medians over the rounds; in brackets the median over the rounds of the time relative to the limit, with at
+most as many threads: the fastest of memcpy and the streaming copies, or where a section says so the dense product.
+Outputs are allocated before, but for PyTorch, JAX, TensorFlow and naive NumPy, and in products: there everybody makes
+new ones. Good NumPy and Numba round p to 16 bits, fastdrop to 32. "Own threads": as many as it takes. Peers stop at
+16 Mi elements.
 Absolute times drift from run to run: compare within a column."""
 
 
@@ -52,10 +54,10 @@ def _cell(point: Point | None) -> str:
 
 
 def _table(points: Sequence[Point], heads: Sequence[tuple[tuple[Any, ...], str]], keys: Sequence[str]) -> Iterator[str]:
-    """Contenders down, cases across. Of the copies one row for each number of threads: the fastest with at most it."""
+    """Contenders down, cases across. Of the limits one row for each number of threads: the fastest with at most it."""
     cells: dict[tuple[str, tuple[Any, ...]], Point] = {}
-    copies = [p for p in points if p.role == "limit"]
-    rows = {t: f"*the copy{f', {t} threads' if t > 1 else ''}*" for t in sorted({p.threads for p in copies})}
+    told, name = sorted({p.threads for p in points if p.role == "limit"}), FAMILIES[points[0].family].limit
+    rows = {t: f"*{name}{f', {t} threads' if t > 1 else ''}*" for t in told}
     for point in points:
         key = tuple(getattr(point, name) for name in keys)
         labels = [point.label]

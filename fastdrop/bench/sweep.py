@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .. import runtime
-from .cases import FAMILIES, Arrays, Case, count
-from .contenders import CONTENDERS, COPIES, Entry, entries, entry
+from .cases import FAMILIES, WIDTH, Arrays, Case, count
+from .contenders import CONTENDERS, Entry, entries, entry
 from .kinds import KINDS
 from .paired import Spread, fastest, interleave, settings_kept, spread
 from .ready import Ready, WrongAnswer, check
@@ -68,9 +68,10 @@ class Point:
     seconds : tuple of float
         Per call, one for each round.
     copy : str
-        The copy that it is compared with, and the threads of that: the fastest with at most as many threads.
+        The limit that it is compared with, and the threads of that: the fastest with at most as many threads. A copy,
+        or the dense product.
     ratio : Spread
-        Its time over the copy's, round by round.
+        Its time over the limit's, round by round.
     """
 
     family: str
@@ -133,11 +134,11 @@ def plan(
     ----------
     quick : bool
     families : sequence of str
-        Only these.
+        Only these, and those whose names go on with a hyphen.
     sizes : sequence of int
         Of the forward pass, and of forward + backward.
     names : sequence of str
-        Only these contenders, beside the copies.
+        Only these contenders, beside the limits.
 
     Raises
     ------
@@ -168,13 +169,21 @@ def plan(
     groups += [Group(Case(f"spatial-{layout}", large, p=0.2)) for layout in ("nchw", "nhwc")]
     groups += [Group(Case("mask-bits", large, p=p)) for p in halves]
     groups += [Group(Case(kind, large >> (0 if quick else 2), p=0.1)) for kind in KINDS]
+    # Peers, who keep a mask of all these weights, compete at the first size.
+    products = [name for name, family in FAMILIES.items() if family.limit == "the dense product"]
+    examples = (2,) if quick else (16, 128)
+    groups += [Group(Case(name, b * WIDTH**2, p=p)) for name in products for b in examples for p in halves]
     groups += [Group(Case("small-calls", 256)), Group(Case("training-step", 2**16))]
-    chosen = [group for group in groups if not families or group.case.family in families]
+    chosen = [group for group in groups if not families or _among(group.case.family, families)]
     if names:
         chosen = [
             replace(group, names=tuple(n for n in names if not group.names or n in group.names)) for group in chosen
         ]
     return Plan(tuple(chosen), 7, 0.25) if quick else Plan(tuple(chosen), 15, 3.0)
+
+
+def _among(family: str, chosen: Sequence[str]) -> bool:
+    return any(family == name or family.startswith(f"{name}-") for name in chosen)
 
 
 def _cores() -> int:
@@ -229,11 +238,13 @@ def _measure(group: Group, arrays: Arrays, how: Plan, in_use: str, result: Resul
         if one is not None:
             key = f"{found.contender.name} {found.case.isa} {found.case.threads}"
             competing[key], ready[key] = found, one
+    if not any(found.contender.role == "limit" for found in competing.values()):
+        return
     times = interleave(ready, how.rounds, budget=how.budget)
     for key, found in competing.items():
         contender, case = found.contender, found.case
-        copies = [k for k, f in competing.items() if f.contender.name in COPIES and f.case.threads <= case.threads]
-        copy = fastest(times, copies)
+        limits = [k for k, f in competing.items() if f.contender.role == "limit" and f.case.threads <= case.threads]
+        copy = fastest(times, limits)
         threads = {"told": case.threads, "one": 1, "own": 0}[contender.threads]
         isa = case.isa if contender.role == "ours" else None
         ratio = spread([a / b for a, b in zip(times[key], times[copy])])

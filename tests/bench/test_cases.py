@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastdrop.bench.cases import FAMILIES, Arrays, Case, count, parse_count
+from fastdrop.bench.cases import FAMILIES, WIDTH, Arrays, Case, count, parse_count
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,9 @@ def test_counts_come_back(n: int) -> None:
         ({"p": 1.5}, "between 0 and 1, but got 1.5"),
         ({"family": "spatial-nchw", "n": 1000}, "power of two, but got 1000"),
         ({"family": "training-step", "n": 1000}, "multiple of 512"),
-        ({"family": "training-step", "n": 1024, "dtype": "float64"}, "has to be float32"),
+        ({"family": "training-step", "n": 1024, "dtype": "float64"}, "has to be float32, but got float64"),
+        ({"family": "dropconnect", "n": 1000}, "multiple of 640000, but got 1000"),
+        ({"family": "dropconnect-dx", "n": 640000, "dtype": "float16"}, "has to be float32 or float64, but got"),
     ],
 )
 def test_bad_cases(bad: dict[str, object], complaint: str) -> None:
@@ -80,6 +82,13 @@ def test_arrays_are_aligned_alike_and_hold_no_zero(dtype: np.dtype) -> None:
 def test_arrays_of_more_than_one_period() -> None:
     arrays = Arrays(Case("forward", 2**20 + 7 + 100, "float16"))
     assert np.array_equal(arrays.x[-100:], arrays.x[:100])
+
+
+def test_operands_of_products() -> None:
+    arrays = Arrays(Case("dropconnect", 3 * WIDTH**2))
+    assert arrays.shape == (3, WIDTH, WIDTH)
+    assert (arrays.x.shape, arrays.w.shape, arrays.dy.shape) == ((3, WIDTH), (WIDTH, WIDTH), (3, WIDTH))
+    assert not np.array_equal(arrays.x, arrays.dy)
 
 
 def test_packed_arrays() -> None:

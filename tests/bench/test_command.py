@@ -129,10 +129,13 @@ def test_the_table_of_bars() -> None:
         "float32-p.5": 1.08, "float32-p.1": 1.25, "float32-p.5-2t": 1.10, "float32-p.1-2t": 1.15, "float64-p.5": 1.05,
         "float64-p.1": 1.05, "bfloat16-p.1": 1.35, "float16-p.1": 1.35, "cache-p.5": 1.5, "cache-p.1": 2.5,
         "spatial-nchw": 1.05, "spatial-nhwc": 1.10, "avx2-p.5": 1.25, "avx2-p.1": 1.9, "call-us": 1.0,
-        "call-torch": 0.1,
+        "call-torch": 0.1, "dropconnect-p.5": 3, "dropconnect-dx": 3.5, "dropconnect-dw": 3.5, "dropconnect-p.1": 9,
+        "dropconnect-both-2t": 0.6, "dropconnect-einsum": 1 / 150,
     }  # fmt: skip
     torch = [bar for bar in BARS if bar.key.startswith("torch-")]
     assert len(torch) == 16 and all(bar.limit == {1: 1 / 20, 2: 1 / 35}[bar.case.threads] for bar in torch)
+    products = [bar for bar in BARS if bar.key.startswith("dropconnect")]
+    assert all(bar.case.shape == (128, 800, 800) and bar.case.isa == "avx512" for bar in products)
     large = [bar for bar in BARS if bar.key.startswith("float")]
     assert all(bar.case.n == 2**26 and bar.case.isa == "avx512" and bar.against == "copy" for bar in large)
 

@@ -11,10 +11,12 @@ from fastdrop.bench.cases import FAMILIES, Case
 from fastdrop.bench.contenders import CONTENDERS, COPIES, entries, entry
 
 
-def test_every_family_has_us_and_the_copies() -> None:
+def test_every_family_has_us_and_its_limits() -> None:
     for family, about in FAMILIES.items():
-        names = {found.contender.name for found in entries(Case(family, about.full))}
-        assert {"fastdrop", *COPIES} <= names
+        limits = {"the copy": COPIES, "the dense product": ("dense",)}[about.limit]
+        found = {found.contender.name: found.contender.role for found in entries(Case(family, about.full))}
+        assert found["fastdrop"] == "ours"
+        assert {name for name, role in found.items() if role == "limit"} == set(limits)
     assert all(set(contender.prepare) <= set(FAMILIES) for contender in CONTENDERS.values())
 
 

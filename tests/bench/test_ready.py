@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import fastdrop as fd
-from fastdrop.bench.cases import DTYPES, FAMILIES, Arrays, Case
+from fastdrop.bench import _dropconnect, blas
+from fastdrop.bench.cases import DTYPES, FAMILIES, WIDTH, Arrays, Case
 from fastdrop.bench.contenders import entries, entry
 from fastdrop.bench.kinds import KINDS
 from fastdrop.bench.paired import settings_kept
@@ -21,6 +23,8 @@ RNG = np.random.default_rng(0)
 
 def case_of(family: str, **more: object) -> Case:
     n = {"small-calls": 256, "training-step": 2**14}.get(family, N)
+    if family.startswith("dropconnect"):
+        n = 2 * WIDTH**2
     return Case(family, n, **more)  # type: ignore[arg-type]
 
 
@@ -120,7 +124,9 @@ def test_a_float64_of_float32_precision_is_caught() -> None:
         check(Ready(call, lambda y: Answer((y,))), arrays, case)
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("small-calls", "training-step", *KINDS)])
+@pytest.mark.parametrize(
+    "family", ["forward", "forward+backward", "in-place", "spatial-nchw", "spatial-nhwc", "mask-bits"]
+)
 def test_fastdrop_takes_a_new_mask_each_time(family: str) -> None:
     case = case_of(family)
     ready = entry("fastdrop", case).ready(Arrays(case))
@@ -215,6 +221,71 @@ def test_a_copy_with_a_wrong_byte_is_caught() -> None:
 
     with pytest.raises(WrongAnswer, match="differs from its original"):
         check(replace(right, call=call), arrays, case)
+
+
+def products(family: str, made: Callable[[Arrays, np.ndarray], tuple[np.ndarray, ...]], p: float = 0.5) -> None:
+    """Check products that somebody makes under a mask of their own."""
+    case = Case(family, 2 * WIDTH**2, p=0.5)
+    arrays = Arrays(case)
+    kept = np.random.default_rng(0).random(case.shape) >= p
+    _dropconnect.check_products(case, arrays, _dropconnect.Made(made(arrays, kept), kept))
+
+
+def right_y(a: Arrays, kept: np.ndarray) -> np.ndarray:
+    return np.einsum("boi,oi,bi->bo", kept, a.w, a.x) * np.float32(2)
+
+
+def test_wrong_products_are_caught() -> None:
+    products("dropconnect", lambda a, kept: (right_y(a, kept),))
+    for complaint, y in {
+        "y is not the sum": lambda a, kept: right_y(a, kept ^ (np.arange(WIDTH) == 3)),
+        "y is not": lambda a, kept: a.x @ a.w.T,
+        "y of float64": lambda a, kept: right_y(a, kept).astype(np.float64),
+        r"y of float32 \(800, 2\)": lambda a, kept: right_y(a, kept).T,
+    }.items():
+        with pytest.raises(WrongAnswer, match=complaint):
+            products("dropconnect", lambda a, kept, y=y: (y(a, kept),))
+    with pytest.raises(WrongAnswer, match=r"kept 0\.49"):
+        products("dropconnect", lambda a, kept: (right_y(a, kept),), p=0.505)
+    with pytest.raises(WrongAnswer, match="1 outputs where 3"):
+        products("dropconnect-both", lambda a, kept: (right_y(a, kept),))
+    with pytest.raises(WrongAnswer, match="dx is not"):
+        products("dropconnect-dx", lambda a, kept: (a.dy @ a.w,))
+    with pytest.raises(WrongAnswer, match="dw is not"):
+        products("dropconnect-dw", lambda a, kept: (np.einsum("boi,bo,bi->oi", kept, a.x, a.dy) * np.float32(2),))
+
+
+def test_products_under_one_mask_for_all_calls_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("dropconnect", 2 * WIDTH**2)
+    arrays = Arrays(case)
+    draws = np.random.default_rng(0).random(case.shape)
+    ready = entry("numpy-naive", case)
+    arrays.x, arrays.w, arrays.dy  # noqa: B018  made by a generator that is right
+    monkeypatch.setattr(_dropconnect.np.random, "default_rng", lambda seed: SimpleNamespace(random=lambda shape: draws))
+    with pytest.raises(WrongAnswer, match="two calls made the same decisions"):
+        check(ready.ready(arrays), arrays, case)
+
+
+def test_blas_is_told_its_threads_and_gets_them_back() -> None:
+    if blas.get_threads() is None:
+        pytest.skip("NumPy's BLAS is no OpenBLAS")
+    before = blas.get_threads()
+    case = Case("dropconnect", 2 * WIDTH**2)
+    arrays = Arrays(case)
+    with settings_kept():
+        for threads in (2, 1):
+            entry(f"dense:{threads}", case).ready(arrays).enter()
+            assert blas.get_threads() == threads
+    assert blas.get_threads() == before
+
+
+def test_another_blas_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "_functions", lambda: None)
+    case = Case("dropconnect", 2 * WIDTH**2)
+    assert blas.get_threads() is None and "no OpenBLAS" in str(entry("dense", case).skipped)
+    with pytest.raises(RuntimeError, match="no OpenBLAS"):
+        blas.set_threads(1)
+    assert entry("memcpy", Case("forward", N)).skipped is None
 
 
 def test_a_step_that_does_not_learn_is_caught() -> None:

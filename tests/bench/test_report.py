@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import fastdrop as fd
-from fastdrop.bench import contenders, report, sweep
-from fastdrop.bench.cases import Case
+from fastdrop.bench import blas, contenders, report, sweep
+from fastdrop.bench.cases import WIDTH, Case
 from fastdrop.bench.contenders import CONTENDERS
 from fastdrop.bench.paired import Spread
 from fastdrop.bench.ready import Answer, Ready
@@ -187,6 +187,20 @@ def test_a_report_without_peers_or_without_the_forward_pass(tmp_path: Path) -> N
     assert names == ["report.md", "results.json"]
 
 
+def test_the_limit_of_products_is_the_dense_one() -> None:
+    more = {"family": "dropconnect"}
+    n = 2 * WIDTH**2
+    text = report.markdown(Result([point("dense", n, 0.02, **more), point("fastdrop", n, 0.03, **more)]), FACTS)
+    assert "| *the dense product* | 0.0200 |" in text
+    assert "(relative to the dense product `x @ w.T`, in NumPy)" in text
+
+
+def test_a_group_without_a_limit_has_no_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "_functions", lambda: None)
+    result = sweep.run(Plan((Group(Case("dropconnect", WIDTH**2), names=("fastdrop",)),), 3, 0.01))
+    assert result.points == [] and "no OpenBLAS" in result.skipped["the dense product"]
+
+
 def test_shares_of_a_step() -> None:
     more = {"family": "training-step"}
     result = Result([
@@ -256,6 +270,11 @@ def test_plans() -> None:
     only = sweep.plan(families=["forward"], sizes=[64], names=["torch"])
     assert all(g.case.family == "forward" and set(g.names or ()) <= {"torch"} for g in only.groups)
     assert {g.case.n for g in only.groups if g.case.dtype == "float32"} == {64}
+    products = {g.case.family for g in sweep.plan(families=["dropconnect"]).groups}
+    assert products == {"dropconnect", "dropconnect-dx", "dropconnect-dw", "dropconnect-both"}
+    assert {g.case.family for g in sweep.plan(families=["forward", "dropconnect-dx"]).groups} == {
+        "forward", "dropconnect-dx",
+    }  # fmt: skip
     with pytest.raises(ValueError, match=r"a family has to be one of forward, .* but got 'back'"):
         sweep.plan(families=["back"])
     with pytest.raises(ValueError, match=r"a contender has to be one of .* but got 'tork'"):
