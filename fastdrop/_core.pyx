@@ -70,6 +70,7 @@ cdef extern from "numpy/arrayobject.h":
 cdef extern from "fd_atomic.h":
     uint64_t fd_counter_get(uint64_t *counter) nogil
     int fd_counter_take(uint64_t *counter, uint64_t *taken) nogil
+    int fd_replace_if(uint64_t *counter, uint64_t expected, uint64_t value) nogil
 
 
 # ---- the C API, for other extension modules ----

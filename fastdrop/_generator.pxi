@@ -229,6 +229,11 @@ def _generator(state):
     return rng
 
 
+def give_back(Generator rng not None, uint64_t before, uint64_t after):
+    """Take the calls from `before` to `after` back, if nobody has taken one since: then nobody gets a call twice."""
+    return bool(fd_replace_if(&rng._call, after, before))
+
+
 def apply_fresh(rng, x, p):
     """``rng.mask(x.shape, p).apply(x)`` where everything is as most calls have it: a plain array, a plain p that drops
     something. Else None, and no call is taken. A mask that nobody sees needs no object."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from fastdrop import _core
 
 
 def test_key_comes_from_the_seed_sequence():
@@ -146,3 +147,10 @@ def test_threads_never_share_a_call(rng):
     for w in workers:
         w.join()
     assert sorted(call for mine in calls for call in mine) == list(range(16000))
+
+
+def test_calls_are_given_back_unless_others_were_taken_since():
+    rng = fd.Generator(0)
+    rng.mask(1), rng.mask(1), rng.mask(1)
+    assert not _core.give_back(rng, 1, 2) and rng.call == 3
+    assert _core.give_back(rng, 1, 3) and rng.call == 1

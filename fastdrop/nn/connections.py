@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastdrop._checks import check_int
-from fastdrop._core import Generator
+from fastdrop._core import Generator, give_back
 from fastdrop.functional import check_p
 from fastdrop.nn import functional as F
 from fastdrop.nn.layers import Linear
@@ -137,6 +137,7 @@ class DropConnectLinear(Linear):
     def _expected(self, x: Tensor, p: float) -> Tensor:
         if self.activation is None:
             raise ValueError("inference='gaussian' averages behind the activation: give activation, as F.relu")
+        n_samples = check_int("n_samples", self.n_samples, 1, 2**31)
         half = x.dtype == self.weight.dtype == np.float16
 
         def wide(t: Tensor) -> Tensor:  # squares and sums leave float16 soon
@@ -147,12 +148,12 @@ class DropConnectLinear(Linear):
         variance = F.linear(a * a, w * w, b * b if b is not None and self.drop_bias else None) * (p / (1 - p))
         # The root's slope at 0 is infinite, and would make NaN of a gradient of 0.
         deviation = (variance + float(np.finfo(mean.dtype).tiny)).sqrt()
-        noise = chosen_generator(self.generator).noise((self.n_samples, *mean.shape))
+        noise = chosen_generator(self.generator).noise((n_samples, *mean.shape))
         total: Any = 0
         for z in noise:
             sample = mean + deviation * Tensor(np.asarray(z).astype(mean.dtype))
             total = wide(self.activation(sample.to(np.float16) if half else sample)) + total
-        y = as_tensor(total * (1 / self.n_samples))
+        y = as_tensor(total * (1 / n_samples))
         return y.to(np.float16) if half else y
 
     def extra_repr(self) -> str:
@@ -187,8 +188,9 @@ class WeightDrop(Module):
 
     Notes
     -----
-    In evaluation, and for p = 0, the layer runs as it is and no random number is drawn. While the layer runs, the
-    dropped weights stand in its attributes: one thread at a time.
+    In evaluation, and for p = 0, the layer runs as it is and no random number is drawn. Where the layer raises, the
+    calls are given back, unless others have taken calls of the generator since. While the layer runs, the dropped
+    weights stand in its attributes: one thread at a time.
 
     References
     ----------
@@ -238,10 +240,17 @@ class WeightDrop(Module):
         if not self.training or check_p(self.p) == 0:
             return self.module(*args, **kwargs)
         attributes = vars(self.module)  # found before the parameters, which stay registered
+        rng = chosen_generator(self.generator)
+        before = after = rng.call
         try:
             for name in self.names:
-                attributes[name] = F.dropout(getattr(self.module, name), self.p, generator=self.generator)
+                attributes[name] = F.dropout(getattr(self.module, name), self.p, generator=rng)
+                after += 1
             return self.module(*args, **kwargs)
+        except BaseException:
+            # The layer sees its input only now. What it refuses has to take no call.
+            give_back(rng, before, after)
+            raise
         finally:
             for name in self.names:
                 attributes.pop(name, None)

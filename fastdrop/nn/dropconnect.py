@@ -42,7 +42,7 @@ def dropconnect(
     p : float
         The probability to drop a weight, 0 <= p <= 1.
     training : bool
-        Outside training this is `linear`.
+        Outside training this is `linear`, but that float16 is computed in float32 and rounded once.
     per_example : bool
         Whether each example has decisions of its own, or the batch shares them.
     drop_bias : bool

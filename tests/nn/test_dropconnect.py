@@ -206,6 +206,23 @@ def test_gaussian_inference_in_float16_adds_up_in_float32(np_rng):
         layers[0](x.astype(np.float32))
 
 
+def test_what_gaussian_inference_refuses_takes_no_call():
+    rng = fd.Generator(4)
+    layer = nn.DropConnectLinear(4, 3, activation=F.tanh, inference="gaussian", generator=rng).eval()
+    call, x = rng.call, np.ones((2, 4), np.float32)
+    for samples, error in ((0, ValueError), (2.5, TypeError)):
+        layer.n_samples = samples
+        with pytest.raises(error, match="n_samples has to be"):
+            layer(x)
+    layer.n_samples = 5
+    with pytest.raises(RuntimeError, match="linear"):
+        layer(x[:, :3])
+    layer.activation = None
+    with pytest.raises(ValueError, match="give activation"):
+        layer(x)
+    assert rng.call == call
+
+
 def test_gaussian_inference_has_a_gradient_where_nothing_varies():
     layer = nn.DropConnectLinear(4, 3, activation=F.tanh, inference="gaussian", n_samples=5).eval()
     x = Tensor(np.array([[0] * 4, [1] * 4], np.float32), requires_grad=True)
@@ -319,6 +336,50 @@ def test_weight_drop_of_a_convolution_is_dropconnect_per_batch(np_rng):
     y = nn.WeightDrop(linear, 0.3, ("weight",), generator=fd.Generator(2))(x)
     want = fd.dropconnect(x, linear.weight.array, linear.bias.array, p=0.3, per_example=False, rng=fd.Generator(2))
     np.testing.assert_array_equal(y.array, want)
+
+
+@pytest.mark.parametrize(
+    ("inner", "names", "bad"),
+    [
+        (nn.LSTM(3, 4), ("weight_hh_l0", "weight_ih_l0"), np.ones((5, 2, 7), np.float32)),
+        (nn.GRU(3, 4), ("weight_hh_l0",), np.ones((5, 2, 3), int)),
+        (nn.Conv2d(2, 3, 3), ("weight", "bias"), np.ones((1, 3, 6, 6), np.float32)),
+        (nn.Linear(4, 2), ("weight",), np.ones((2, 5), np.float32)),
+        (nn.Sequential(nn.WeightDrop(nn.Linear(4, 2), names=("weight",))), (), np.ones((2, 5), np.float32)),
+    ],
+)
+def test_what_the_layer_refuses_takes_no_call(inner, names, bad):
+    rng = fd.Generator(3)
+    layer = nn.WeightDrop(inner, 0.5, names, generator=rng) if names else inner
+    state = rng.state
+    with fd.random.drawing_from(rng), pytest.raises((RuntimeError, ValueError, TypeError)):
+        layer(bad)
+    assert rng.state == state
+
+
+def test_calls_that_others_took_since_are_not_given_back():
+    class Draws(nn.Linear):
+        def forward(self, input):
+            rng.mask(3)
+            raise RuntimeError("too late")
+
+    rng = fd.Generator(3)
+    with pytest.raises(RuntimeError, match="too late"):
+        nn.WeightDrop(Draws(4, 2), 0.5, ("weight",), generator=rng)(np.ones((2, 4), np.float32))
+    assert rng.call == 2  # the second one is not this layer's, and the first one may not come after it
+
+
+def test_weight_drop_in_monte_carlo_passes(np_rng):
+    model = nn.Sequential(nn.WeightDrop(nn.Linear(6, 5), 0.4, ("weight", "bias"), generator=fd.Generator(1)))
+    x = np_rng.standard_normal((3, 6)).astype(np.float32)
+    found = nn.mc_predict(model, x, 3, seed=7, return_samples=True)
+    for t, sample in enumerate(found.samples):
+        with nn.mc_dropout(model, seed=7, t=t):
+            np.testing.assert_array_equal(model(x).array, sample)
+        rng = fd.Generator(7).spawn(t + 1)[t]
+        w, b = (rng.mask(a.shape, 0.4).apply(a.array) for a in model.parameters())
+        np.testing.assert_array_equal(sample, F.linear(x, w, b).array)
+    assert model[0].generator.call == 0
 
 
 def test_weight_drop_after_an_error_and_as_a_copy(np_rng):
