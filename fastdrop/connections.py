@@ -267,7 +267,7 @@ def dropconnect_backward(dy: ArrayLike, x: ArrayLike, w: ArrayLike, mask: Mask) 
     Returns
     -------
     dx, dw : ndarray
-        Of the shapes of x and w, and of x's dtype. The bias's gradient is ``dy`` summed over the batch, or
+        Of the shapes of x and w, and of x's dtype. The bias's gradient is the sum over the batch of ``dy``, or of
         ``bias_mask.apply(dy)`` where it was dropped.
 
     Raises

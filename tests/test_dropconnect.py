@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastdrop as fd
@@ -100,6 +100,33 @@ def test_masks_may_be_any_view(isa):
         check_against_reference(x, w, dy, mask, 1e-5)
 
 
+#: Masks of (B, O, I) by every pattern of strides: fresh, shared, turned, in steps, reversed, a part.
+VIEWS = {
+    "fresh": lambda of, b, o, i: of(b, o, i),
+    "per batch": lambda of, b, o, i: of(o, i),
+    "of inputs": lambda of, b, o, i: of(b, 1, i),
+    "of outputs": lambda of, b, o, i: of(b, o, 1),
+    "one row": lambda of, b, o, i: of(i),
+    "turned": lambda of, b, o, i: of(i, o, b).T,
+    "turned in part": lambda of, b, o, i: of(b, i, o).transpose(0, 2, 1),
+    "in steps": lambda of, b, o, i: of(2 * b, o + 3, 3 * i)[::2, 2 : 2 + o, ::3],
+    "reversed": lambda of, b, o, i: of(b, o, i)[::-1, :, ::-1],
+    "rows reversed": lambda of, b, o, i: of(b, o, i)[:, ::-1],
+    "a part": lambda of, b, o, i: of(b, o + 5, i + 8)[:, :o, 8:],
+}
+
+
+@settings(deadline=None, derandomize=True, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes, sizes, sizes, st.sampled_from(sorted(VIEWS)), st.sampled_from([0.5, 0.1, 2.0**-31, 1e-300, 1 - 2.0**-31]),
+    st.sampled_from([0, 7, 8, 2**32 - 5, 2**40 + 9, 2**60]), st.booleans(),
+)  # fmt: skip
+def test_any_view_of_any_size(isa, batch, outputs, inputs, view, p, start, double):
+    mask = VIEWS[view](lambda *shape: fd.Mask(31, 2, p, shape, start), batch, outputs, inputs)
+    x, w, dy = operands(batch + inputs, batch, outputs, inputs, np.float64 if double else np.float32)
+    check_against_reference(x, w, dy, mask, EPS[x.dtype.name])
+
+
 def test_dropout_of_inputs_and_of_outputs_are_views_too():
     x, w, _ = operands(2, 6, 9, 40)
     inputs = fd.Generator(4).mask((6, 1, 40), 0.4)
@@ -113,9 +140,9 @@ def test_dropout_of_inputs_and_of_outputs_are_views_too():
 # ---- values ----
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes, sizes, sizes, st.sampled_from([0.5, 0.25, 0.1, 0.9]), st.integers(0, 300), st.booleans(), st.booleans())
-def test_values_are_those_of_float64(batch, outputs, inputs, p, start, per_example, double):
+def test_values_are_those_of_float64(isa, batch, outputs, inputs, p, start, per_example, double):
     dtype = np.float64 if double else np.float32
     x, w, dy = operands(batch + 100 * outputs, batch, outputs, inputs, dtype)
     shape = (batch, outputs, inputs) if per_example else (outputs, inputs)
