@@ -24,6 +24,7 @@ examples:
   python -m bench.paired fastdrop@avx512 fastdrop@avx2       two instruction sets
   python -m bench.paired fastdrop:2 fastdrop:1 --n 256Ki     does a second thread pay
   python -m bench.paired fastdrop torch --family forward+backward --n 1Mi --threads 2
+  python -m bench.paired fastdrop dense --family dropconnect-dw
   python -m bench.paired fastdrop fastdrop                   what the machine's noise makes of no difference
   python -m bench.paired bars                                every bar, with pass or miss
   python -m bench.paired bars --only float32 spatial --rounds 31

@@ -169,10 +169,11 @@ def plan(
     groups += [Group(Case(f"spatial-{layout}", large, p=0.2)) for layout in ("nchw", "nhwc")]
     groups += [Group(Case("mask-bits", large, p=p)) for p in halves]
     groups += [Group(Case(kind, large >> (0 if quick else 2), p=0.1)) for kind in KINDS]
-    # Peers, who keep a mask of all these weights, compete at the first size.
+    # Peers, who keep a mask of all these weights, compete in few examples: a second a call, as elsewhere.
     products = [name for name, family in FAMILIES.items() if family.limit == "the dense product"]
-    examples = (2,) if quick else (16, 128)
-    groups += [Group(Case(name, b * WIDTH**2, p=p)) for name in products for b in examples for p in halves]
+    groups += [Group(Case(name, (2 if quick else 16) * WIDTH**2)) for name in products]
+    if not quick:
+        groups += [Group(Case(name, 128 * WIDTH**2, p=p)) for name in products for p in halves]
     groups += [Group(Case("small-calls", 256)), Group(Case("training-step", 2**16))]
     chosen = [group for group in groups if not families or _among(group.case.family, families)]
     if names:
