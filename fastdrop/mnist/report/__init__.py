@@ -56,8 +56,8 @@ PICTURES = {
     ),
     "uncertain.png": (
         "The most uncertain digits",
-        "The same weights read each image many times with the noise of training (Gal, Ghahramani 2016). The entropy of the "
-        "mean is all uncertainty; the mutual information is what the passes disagree about.",
+        "The same weights read each image many times with the noise of training (Gal, Ghahramani 2016). The entropy of "
+        "the mean is all uncertainty; the mutual information is what the passes disagree about.",
     ),
     "confusion.png": (
         "Which class is read as which",
@@ -69,10 +69,10 @@ LIMITS = (
     "Seeds vary the split into training and validation images, the initial weights, the order of the images and the "
     "masks. Arms of one seed share all of these but the masks, so their differences are taken seed by seed.",
     "All runs read the same test images. The intervals say how another seed would come out, not other images.",
-    "Nothing is said about other data sets, networks or settings: no arm was tuned, and a better one may exist for each.",
+    "Nothing is said about other data sets, networks or settings: no arm was tuned, and each may have better ones.",
     "Intervals are of Student's t and take differences to be about normal; a few seeds cannot show whether they are.",
-    "Intervals are of single differences. p is corrected for the number of tests in the study (Holm 1979): where the two "
-    "disagree, the report goes by p.",
+    "Intervals are of single differences. p is corrected for the number of tests in the study (Holm 1979): where the "
+    "two disagree, the report goes by p.",
 )
 
 
@@ -145,7 +145,7 @@ def _alt(results: Results, name: str) -> str:
         "gap.png": "Line charts of the generalisation gap and the test error against the number of training images",
         "p.png": "Line charts of the test accuracy against the probability to drop",
         "predictions.png": "Rows of test digits with their true class and what the first arm and the best read",
-        "uncertain.png": "Twelve test digits of the highest predictive entropy, each with a bar chart of its prediction",
+        "uncertain.png": "The test digits of the highest predictive entropy, each with bars of its prediction",
         "confusion.png": "Confusion matrices of the first arm and the best",
     }[name]
     return f"{what}. {scope.about(results)}."
@@ -171,7 +171,7 @@ def _title(results: Results) -> str:
     words = list(dict.fromkeys(name.regularizer for name in named.values()))
     models = list(dict.fromkeys(arm.model for arm in results.arms))
     what = scope.joined(words) if len(words) <= 4 else f"{len(words)} regularizers"
-    return f"{results.dataset.name}: {scope.joined(models)} with {what}"
+    return f"{results.dataset.name}: {what} on {scope.joined(models)}"
 
 
 def write(

@@ -53,6 +53,13 @@ class Comparison:
             return None
         return 0 if self.accuracy_p >= LEVEL else int(math.copysign(1, self.accuracy.difference.mean))
 
+    @property
+    def loss_verdict(self) -> int | None:
+        """The same of the test loss: 1 where the second's is told to be lower, which is better."""
+        if self.loss is None or self.loss_p is None:
+            return None
+        return 0 if self.loss_p >= LEVEL else -int(math.copysign(1, self.loss.difference.mean))
+
 
 def _measured(results: Results, arm: Run, name: str) -> dict[int, float]:
     values = {record.run.seed: record.final[name] for record in results.of(arm)}
@@ -72,14 +79,17 @@ def compare(results: Results) -> list[Comparison]:
                 for name in ("test_accuracy", "test_loss")
             )
             made.append(Comparison(a, b, a == one, accuracy, loss))
-    places = [
-        (index, f"{name}_p", found.p_value)
+    tests = [
+        (index, found is comparison.accuracy, found.p_value)
         for index, comparison in enumerate(made)
-        for name in ("accuracy", "loss")
-        if (found := getattr(comparison, name)) is not None and found.p_value is not None
+        for found in (comparison.accuracy, comparison.loss)
+        if found is not None and found.p_value is not None
     ]
-    for (index, name, _), corrected in zip(places, holm([p for _, _, p in places]), strict=True):
-        made[index] = dataclasses.replace(made[index], **{name: corrected})
+    for (index, accuracy, _), corrected in zip(tests, holm([p for _, _, p in tests]), strict=True):
+        if accuracy:
+            made[index] = dataclasses.replace(made[index], accuracy_p=corrected)
+        else:
+            made[index] = dataclasses.replace(made[index], loss_p=corrected)
     return made
 
 
@@ -140,20 +150,32 @@ def in_words(comparison: Comparison, a: str, b: str) -> str:
     return f"{b} is {'better' if points > 0 else 'worse'} than {a} by {_number(abs(points))} points ({what})."
 
 
-def _listed(told: Sequence[tuple[Comparison, str, str]]) -> list[str]:
+def _kinds(told: Sequence[tuple[Comparison, str, str]], verdicts: Sequence[int | None]) -> list[str]:
+    """Which arms came out better than what they are measured against, and which worse."""
+    starts = {a for _, a, _ in told}
+    start = starts.pop() if len(starts) == 1 else "the first arm of the same group"
+    parts = []
+    for verdict, words in ((1, "better than"), (-1, "worse than")):
+        those = [b for (_, _, b), found in zip(told, verdicts, strict=True) if found == verdict]
+        if those:
+            what = joined(those) if len(those) <= 6 else f"{len(those)} of {len(told)} arms"
+            parts.append(f"{what} {'is' if len(those) == 1 else 'are'} {words} {start}")
+    return parts
+
+
+def _listed(told: Sequence[tuple[Comparison, str, str]]) -> str:
     """Each result against the first of a group, or only how many there are of each kind."""
     if len(told) <= 3:
         parts = [in_words(c, a, b).rstrip(".") for c, a, b in told]
-        return [part[0].lower() + part[1:] if part.startswith("These") else part for part in parts]
-    parts = []
-    for verdict, words in ((1, "better than"), (-1, "worse than"), (0, "not told apart from")):
-        those = [(c, a, b) for c, a, b in told if c.verdict == verdict]
-        starts = {a for _, a, _ in told}
-        if those:
-            start = starts.copy().pop() if len(starts) == 1 else "the first arm of the same model and size"
-            what = joined([b for _, _, b in those]) if len(those) <= 6 else f"{len(those)} of {len(told)} arms"
-            parts.append(f"{what} {'is' if len(those) == 1 else 'are'} {words} {start}")
-    return parts
+        parts = [part[0].lower() + part[1:] if part.startswith("These") else part for part in parts]
+    else:
+        parts = _kinds(told, [c.verdict for c, _, _ in told])
+        open_ = sum(c.verdict == 0 for c, _, _ in told)
+        if open_:
+            none = f"none of {len(told)} comparisons tells two arms apart"
+            parts.append(f"{open_} of {len(told)} comparisons do not tell two arms apart" if parts else none)
+    losses = _kinds(told, [c.loss_verdict for c, _, _ in told])
+    return "; ".join([*parts, f"in test loss {', '.join(losses)}"] if losses else parts)
 
 
 def summary(results: Results, comparisons: Sequence[Comparison] | None = None) -> str:
@@ -196,8 +218,9 @@ def summary(results: Results, comparisons: Sequence[Comparison] | None = None) -
         "which of the arms that are not told apart is better, nor " if any(not c.verdict for c, _, _ in tested) else ""
     )
     return (
-        f"In test accuracy on {data} ({seeds}{given}), {'; '.join(_listed(tested))}. "
-        f"The results do not say {open_}what {unknown} would give: all runs read the same test images, and no arm was tuned."
+        f"In test accuracy on {data} ({seeds}{given}), {_listed(tested)}. "
+        f"The results do not say {open_}what {unknown} would give: all runs read the same test images, and no arm was "
+        "tuned."
     )  # fmt: skip
 
 

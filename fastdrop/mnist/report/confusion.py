@@ -12,7 +12,7 @@ from ..._extra import extra
 from ..._reporting import COLOURS, FAINT, INK
 from ..results import Record, Results, names
 from .look import page
-from .scope import about, pair
+from .scope import CHOICE, about, pair
 
 __all__ = ["confusion", "count"]
 
@@ -59,17 +59,18 @@ def confusion(results: Results) -> Any | None:
     beside = 2 * side < 9.5
     columns, rows = (len(arms), 1) if beside else (1, len(arms))
     pitch_x, pitch_y = side + 1.0, side + 1.15
-    width, height = max(7.5, 0.2 + pitch_x * columns + 0.2), 1.2 + pitch_y * rows
+    width, body = max(7.5, 0.2 + pitch_x * columns + 0.2), pitch_y * rows
     top = max(1, *(int((m - np.diag(np.diag(m))).max()) for m in matrices))
     below = (
         f"{about(results, arms)}\nTest images, summed over seeds: true class down, class read across. Grey: read "
-        "right; colour: errors, darker for more. Best arm: by validation accuracy"
+        f"right; colour: errors, darker for more.{CHOICE * (len(results.arms) > 2)}"
     )
-    with page(width, height, "Which class is read as which", below) as figure:
+    with page(width, body, "Which class is read as which", below) as (figure, head):
+        height = head + body
         shades = extra("matplotlib.colors").LinearSegmentedColormap.from_list("errors", ["#ffffff", COLOURS[0]])
         for place, (arm, matrix) in enumerate(zip(arms, matrices, strict=True)):
             x = 0.65 + pitch_x * (place if beside else 0)
-            y = 1.2 + 0.6 + pitch_y * (0 if beside else place)
+            y = head + 0.55 + pitch_y * (0 if beside else place)
             axis = figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
             _matrix(axis, matrix, top, shades, cell)
             errors = int(matrix.sum() - np.trace(matrix))

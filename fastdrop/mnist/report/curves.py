@@ -12,7 +12,7 @@ from ..._reporting import FAINT
 from ..results import Record, Results, names
 from ..statistics import estimate
 from ..study import Run
-from .look import Look, end_labels, looks, page, plain
+from .look import Look, end_labels, looks, page, plain, written
 from .scope import about, first, groups
 
 __all__ = ["curves"]
@@ -76,14 +76,14 @@ def _whole_epochs(axis: Any, longest: int) -> None:
     axis.set_xlim(0.5 if longest < 5 else 1 - 0.02 * longest, longest * 1.02)
 
 
-def _below(results: Results, shown: Sequence[Run]) -> str:
+def _below(results: Results, shown: Sequence[Run], metric: str = "both") -> str:
     many = any(len(results.of(arm)) > 1 for arm in shown)
     uneven = any(len({record.epochs for record in results.of(arm)}) > 1 for arm in shown)
     return (
         f"{about(results, shown)}\n"
         + ("Mean over seeds, and its 95 % interval. " if many else "")
         + "Solid: validation, dashed: training; measured after each epoch with dropout off. "
-        + "Circle: lowest mean validation loss."
+        + ("" if metric == "accuracy" else "Circle: lowest validation loss.")
         + (" Thin lines: single runs, after the first seed of their arm stopped early." if uneven else "")
     )
 
@@ -116,10 +116,10 @@ def _together(results: Results, shown: Sequence[Run], look: dict[str, Look]) -> 
     named = names(results.arms)
     lines = len(shown) * len(PARTS)
     inch = max(3.6, 0.34 * lines)
-    height = inch + 1.75
-    with page(11, height, "Training and validation curves", _below(results, shown)) as figure:
+    with page(11, inch + 0.8, "Training and validation curves", _below(results, shown)) as (figure, top):
+        height = top + inch + 0.8
         axes = figure.subplots(1, 2)
-        figure.subplots_adjust(left=0.055, right=0.86, top=1 - 1.25 / height, bottom=0.5 / height, wspace=0.56)
+        figure.subplots_adjust(left=0.055, right=0.86, top=(inch + 0.5) / height, bottom=0.5 / height, wspace=0.56)
         for axis, metric, title in zip(
             axes, ("loss", "accuracy"), ("Loss (cross-entropy)", "Accuracy (%)"), strict=True
         ):
@@ -159,14 +159,15 @@ def _apart(results: Results, metric: str, look: dict[str, Look]) -> Any:
         rows += [(first(there), there[start : start + WIDE]) for start in range(0, len(there), WIDE)]
     shown = [arm for _, arms in rows for arm in arms]
     columns = max(len(arms) for _, arms in rows)
-    height = 1.35 + 2.05 * len(rows)
+    body = 0.25 + 2.05 * len(rows)
     width = max(7.5, 0.75 + 2.15 * columns)
     title = "Loss (cross-entropy)" if metric == "loss" else "Accuracy (%)"
-    below = _below(results, shown) + " Grey: validation of the row's first arm; rows have scales of their own."
-    with page(width, height, f"{title}, training and validation", below) as figure:
+    below = _below(results, shown, metric) + " Grey: validation of the row's first arm; rows have scales of their own."
+    with page(width, body, f"{title}, training and validation", below) as (figure, top):
+        height = top + body
         axes = figure.subplots(len(rows), columns, squeeze=False)
         figure.subplots_adjust(
-            left=0.55 / width, right=1 - 0.15 / width, top=1 - 1.5 / height, bottom=0.4 / height, wspace=0.1,
+            left=0.55 / width, right=1 - 0.15 / width, top=(body - 0.4) / height, bottom=0.4 / height, wspace=0.1,
             hspace=0.55,
         )  # fmt: skip
         for line, (one, arms) in zip(axes, rows, strict=True):
@@ -192,7 +193,9 @@ def _apart(results: Results, metric: str, look: dict[str, Look]) -> Any:
                 axis.tick_params(labelleft=not place, labelsize=8)
                 # In the row below a name of its own: two lines, the regularizer and what it was tried on.
                 text = "\n".join(filter(None, (named[arm].group, named[arm].regularizer.replace(", ", ",\n", 1))))
-                axis.set_title(text, loc="left", fontsize=8.5, fontweight="bold", color=colour, linespacing=1.1)
+                axis.set_title(
+                    text, loc="left", fontsize=8.5, fontweight="bold", color=written(colour), linespacing=1.1
+                )
         for axis in axes[-1]:
             axis.set_xlabel("epoch", fontsize=8.5)
     return figure

@@ -12,7 +12,7 @@ from ..._reporting import COLOURS, FAINT, INK
 from ..results import Record, Results, names
 from ..study import Run
 from .look import page
-from .scope import about, pair
+from .scope import CHOICE, about, pair
 from .uncertain import Uncertain
 
 __all__ = ["predictions", "uncertain_digits"]
@@ -86,16 +86,17 @@ def predictions(results: Results) -> Any | None:
     group = named[arms[0]].group
     sections = _sections(results, labels, records)
     row = 1.42 + 0.17 * (1 + len(arms))
-    top, tile, width = 1.25, 0.86, 11.0
+    tile, width = 0.86, 11.0
     left = max(1.15, 0.35 + 0.075 * max(map(len, labels)))
     pitch = (width - left - 0.1) / COLUMNS
     tile = min(tile, pitch - 0.08)
-    height = top + row * len(sections) + 0.1
+    body = row * len(sections) + 0.1
     below = (
-        f"{about(results, arms)}. Shown: seed {records[0].run.seed}{f', {group}' if group else ''}\n"
-        f"Misread digits are framed, wrong readings bold with a cross. Best arm: by validation accuracy"
+        f"{about(results, arms)}; shown: seed {records[0].run.seed}{f', {group}' if group else ''}\n"
+        f"Misread digits are framed, wrong readings bold with a cross.{CHOICE * (len(results.arms) > 2)}"
     )
-    with page(width, height, "Test digits, and how they are read", below) as figure:
+    with page(width, body, "Test digits, and how they are read", below) as (figure, top):
+        height = top + body
 
         def write(x: float, y: float, text: str, **style: Any) -> None:
             figure.text(x / width, 1 - y / height, text, **{"va": "top", "ha": "left", **style})
@@ -148,17 +149,18 @@ def uncertain_digits(results: Results, found: Uncertain) -> Any:
     """
     label = names(results.arms)[found.record.run.arm].full
     order = np.argsort(-found.entropy, kind="stable")[: ACROSS * DOWN]
-    tile, pitch, row, top = 0.95, 2.7, 1.72, 1.5
+    tile, pitch, row = 0.95, 2.7, 1.66
     rows = -(-len(order) // ACROSS)
-    width, height = 11.0, top + row * rows + 0.05
+    width, body = 11.0, row * rows + 0.05
+    most = 1.08 * max(float(found.mean[at].max()) for at in order)
     below = (
-        f"{about(results, [found.record.run.arm])}. Shown: {label}, seed {found.record.run.seed}; {found.passes} passes over "
-        f"{found.which}\n"
-        "H: entropy of the mean prediction, I: mutual information of prediction and weights, both in nats (at most "
-        f"{np.log(results.dataset.classes):.2f}). Bars: the mean prediction, green where it is right. Frame: misread.\n"
-        f"{found.sentence}"
+        f"{about(results, [found.record.run.arm])}; shown: {label}, seed {found.record.run.seed}\n"
+        f"{found.passes} passes over {found.which}. {found.sentence}\n"
+        "H: entropy of the mean prediction; I: mutual information of prediction and weights; both in nats, at most "
+        f"{np.log(results.dataset.classes):.2f}. Bars: the mean prediction, green for the true class. Frame: misread."
     )
-    with page(width, height, "The most uncertain test digits, by Monte-Carlo dropout", below) as figure:
+    with page(width, body, "The most uncertain test digits, by Monte-Carlo dropout", below) as (figure, top):
+        height = top + body
         for place, at in enumerate(order):
             x, y = 0.2 + pitch * (place % ACROSS), top + row * (place // ACROSS)
             index, truth, plain = int(found.indices[at]), int(found.truth[at]), int(found.plain[at])
@@ -166,7 +168,7 @@ def uncertain_digits(results: Results, found: Uncertain) -> Any:
             read = int(mean.argmax())
             axis = _image(figure, results.dataset.test_images[index], x, y, tile)
             _frame(axis, plain != truth or read != truth)
-            _bars(figure, mean, truth, x + tile + 0.14, y, pitch - tile - 0.4, tile)
+            _bars(figure, mean, truth, most, x + tile + 0.14, y, pitch - tile - 0.4, tile)
             text = (
                 f"true {truth}; read {read} ({100 * mean[read]:.0f} %), without noise {plain}\n"
                 f"H = {found.entropy[at]:.2f}, I = {found.information[at]:.2f}; test image {index}"
@@ -175,7 +177,9 @@ def uncertain_digits(results: Results, found: Uncertain) -> Any:
     return figure
 
 
-def _bars(figure: Any, mean: npt.NDArray[np.float64], truth: int, x: float, y: float, wide: float, high: float) -> None:
+def _bars(
+    figure: Any, mean: npt.NDArray[np.float64], truth: int, most: float, x: float, y: float, wide: float, high: float
+) -> None:
     width, height = figure.get_size_inches()
     classes = np.arange(len(mean))
     if len(mean) > BARS:
@@ -184,6 +188,6 @@ def _bars(figure: Any, mean: npt.NDArray[np.float64], truth: int, x: float, y: f
     colours = [RIGHT if each == truth else "#8a8a8a" for each in classes]
     axis.bar(range(len(classes)), mean[classes], color=colours, width=0.8)
     axis.set_xticks(range(len(classes)), [str(each) for each in classes], fontsize=7.5)
-    axis.set(ylim=(0, 1), yticks=[])
+    axis.set(ylim=(0, most), yticks=[])
     axis.tick_params(length=0, pad=2)
     axis.spines[["top", "right", "left"]].set_visible(False)

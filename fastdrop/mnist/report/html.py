@@ -27,7 +27,7 @@ caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 thead th { border-bottom: 2px solid #777; vertical-align: bottom; }
 th, td { padding: .28rem .6rem; text-align: right; vertical-align: top; border-bottom: 1px solid #e2e2e2; }
 tbody th, .words, thead th:first-child { text-align: left; font-weight: 400; }
-tbody th { font-weight: 600; }
+tbody th { font-weight: 600; min-width: 8.5rem; }
 td { white-space: nowrap; }
 td.words { white-space: normal; min-width: 14rem; }
 small { color: #666; }

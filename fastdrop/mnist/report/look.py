@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..._extra import extra
 from ..._reporting import COLOURS, FAINT, STYLE, spread_labels
 
-__all__ = ["Look", "end_labels", "looks", "page", "plain"]
+__all__ = ["Look", "end_labels", "looks", "page", "plain", "written"]
 
 DOTS = 150
 
@@ -22,6 +22,17 @@ class Look(NamedTuple):
     colour: str
     mark: str
     dash: Any
+
+
+def written(colour: str) -> str:
+    """A colour for letters: darker, since thin strokes look paler than areas, on paper above all.
+
+    Examples
+    --------
+    >>> written("#E69F00")
+    '#a57200'
+    """
+    return "#" + "".join(f"{round(0.72 * int(colour[i : i + 2], 16)):02x}" for i in (1, 3, 5))
 
 
 def looks(kinds: Sequence[str]) -> dict[str, Look]:
@@ -41,14 +52,28 @@ def looks(kinds: Sequence[str]) -> dict[str, Look]:
 
 
 @contextmanager
-def page(width: float, height: float, title: str, below: str) -> Iterator[Any]:
-    """A figure of some inches with its title and, under it, what it is of (lines are broken to the width)."""
+def page(width: float, body: float, title: str, below: str) -> Iterator[tuple[Any, float]]:
+    """A figure with its title and, under it, what it is of: lines are broken to the width.
+
+    Parameters
+    ----------
+    width, body : float
+        Inches: of the whole, and the height of what stands under these texts.
+    title, below : str
+
+    Yields
+    ------
+    Figure, float
+        And how many inches the texts take.
+    """
+    lines = [piece for line in below.splitlines() for piece in textwrap.wrap(line, int(width * 13.6))]
+    top = 0.68 + 0.18 * len(lines)
+    height = top + body
     with extra("matplotlib").rc_context(STYLE):
         figure = extra("matplotlib.figure").Figure(figsize=(width, height), dpi=DOTS, facecolor="white")
-        lines = [piece for line in below.splitlines() for piece in textwrap.wrap(line, int(width * 14.2))]
         figure.text(0.2 / width, 1 - 0.16 / height, title, va="top", fontsize=14, fontweight="bold")
         figure.text(0.2 / width, 1 - 0.5 / height, "\n".join(lines), va="top", color=FAINT, linespacing=1.35)
-        yield figure
+        yield figure, top
 
 
 def plain(axis: Any, grid: str = "y") -> None:
@@ -64,22 +89,24 @@ def end_labels(axis: Any, ends: Sequence[tuple[float, float, str, str]], inch: f
     Parameters
     ----------
     axis : Axes
-        With its limits set; its vertical axis is linear.
+        With its limits set.
     ends : sequence of (x, y, text, colour)
     inch : float
         The axis' height.
     size : float
         Of the letters, in points.
     """
-    low, high = axis.get_ylim()
-    drawn = [(x, y, text, colour) for x, y, text, colour in ends if math.isfinite(y)]
+    scale = axis.yaxis.get_transform().transform
+    bottom, top = axis.get_ylim()
+    low, high = scale(bottom), scale(top)
+    drawn = [(x, min(max(y, bottom), top), text, colour) for x, y, text, colour in ends if math.isfinite(y)]
     lines = max((text.count("\n") + 1 for _, _, text, _ in drawn), default=1)
     apart = (high - low) * (size * 1.3 * lines + 1.5) / 72 / inch
     room = max(0.0, apart * (len(drawn) - 1) - (high - low)) / 2
-    places = spread_labels([min(max(y, low), high) for _, y, _, _ in drawn], apart, low - room, high + room)
+    places = spread_labels([float(scale(y)) for _, y, _, _ in drawn], apart, low - room, high + room)
     for (x, y, text, colour), place in zip(drawn, places, strict=True):
         axis.annotate(
-            text, (x, min(max(y, low), high)), (1.045, (place - low) / (high - low)), textcoords="axes fraction",
-            color=colour, va="center", fontsize=size, annotation_clip=False, linespacing=1.15,
+            text, (x, y), (1.045, (place - low) / (high - low)), textcoords="axes fraction",
+            color=written(colour), va="center", fontsize=size, annotation_clip=False, linespacing=1.15,
             arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)},
         )  # fmt: skip

@@ -10,7 +10,11 @@ import numpy as np
 from ..results import Results
 from ..study import Run
 
-__all__ = ["about", "best", "first", "groups", "joined", "pair", "span"]
+__all__ = ["CHOICE", "about", "best", "first", "groups", "joined", "pair", "span"]
+
+
+#: Said where a study has more arms than a picture shows.
+CHOICE = " Shown: the first arm, and the best by validation accuracy."
 
 
 def groups(results: Results) -> dict[Run, list[Run]]:

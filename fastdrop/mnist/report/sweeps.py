@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +29,16 @@ def _estimates(results: Results, arms: Sequence[Run], of: Callable[[Record], flo
     return [estimate([of(record) for record in results.of(arm)]) for arm in arms]
 
 
-def _draw(axis: Any, line: _Line, found: Sequence[Estimate], look: Look) -> None:
+def _aside(lines: Sequence[_Line], unit: float) -> list[float]:
+    """How far to move each line, so that intervals at one place stand beside each other."""
+    step = unit / max(len(lines) - 1, 1)
+    return [step * (place - (len(lines) - 1) / 2) for place in range(len(lines))]
+
+
+def _draw(axis: Any, places: Sequence[float], found: Sequence[Estimate], look: Look) -> None:
     half = [each.half or 0.0 for each in found]
     axis.errorbar(
-        line.places, [each.mean for each in found], yerr=half if any(half) else None, color=look.colour,
+        places, [each.mean for each in found], yerr=half if any(half) else None, color=look.colour,
         marker=look.mark, ls=look.dash, ms=5.5, lw=1.8, elinewidth=1.1, capsize=3,
     )  # fmt: skip
 
@@ -43,6 +50,16 @@ def _limits(found: Sequence[Estimate]) -> tuple[float, float]:
     bottom = max(low - reach, min(each.mean - (each.half or 0) for each in found))
     top = min(high + reach, max(each.mean + (each.half or 0) for each in found))
     return bottom - 0.06 * reach, top + 0.06 * reach
+
+
+def _logarithmic(axis: Any, found: Sequence[Estimate]) -> None:
+    low = min(max(each.mean - (each.half or 0), each.mean / 2) for each in found) / 1.15
+    high = max(min(each.mean + (each.half or 0), each.mean * 2) for each in found) * 1.15
+    axis.set_yscale("log")
+    axis.set_ylim(low, high)
+    ticks = [t * 10.0**k for k in range(-3, 3) for t in (1, 2, 5)]
+    axis.set_yticks([t for t in ticks if low <= t <= high], [f"{t:g}" for t in ticks if low <= t <= high])
+    axis.minorticks_off()
 
 
 def _gap(record: Record) -> float:
@@ -80,28 +97,38 @@ def against_size(results: Results) -> Any | None:
         panels.setdefault(dataclasses.replace(kind, regularizer="none"), []).append(line)
     inch = max(2.5, 0.19 * max(map(len, panels.values())))
     pitch = inch + 0.85
-    height = 1.1 + pitch * len(panels)
+    body = pitch * len(panels) + 0.05
     below = (
         f"{about(results, [arm for arms in series.values() for arm in arms])}\nMean over seeds, and its 95 % interval"
     )
-    with page(11, height, "Generalisation gap and test error against the size of the training set", below) as figure:
+    with page(11, body, "Generalisation gap and test error against the size of the training set", below) as (
+        figure,
+        top,
+    ):
+        height = top + body
         axes = figure.subplots(len(panels), 2, squeeze=False)
         figure.subplots_adjust(
-            left=0.065, right=0.86, top=1 - 1.25 / height, bottom=0.5 / height, wspace=0.56, hspace=0.85 / inch
+            left=0.065, right=0.86, top=(body - 0.4) / height, bottom=0.5 / height, wspace=0.56, hspace=0.85 / inch
         )
         for row, (group, lines) in zip(axes, panels.items(), strict=True):
             model = named[next(kind for kind in series if dataclasses.replace(kind, regularizer="none") == group)].group
             heads = ("Gap: validation loss less training loss", "Test error (%)")
             for axis, of, head in zip(row, (_gap, _error), heads, strict=True):
                 found = [_estimates(results, line.arms, of) for line in lines]
-                for line, values in zip(lines, found, strict=True):
-                    _draw(axis, line, values, look[line.arms[0].regularizer])
+                for line, values, aside in zip(lines, found, _aside(lines, 0.1), strict=True):
+                    places = [place * 2**aside for place in line.places]
+                    _draw(axis, places, values, look[line.arms[0].regularizer])
+                every = [each for values in found for each in values]
+                least, most = min(each.mean for each in every), max(each.mean for each in every)
+                if of is _error and 0 < 4 * least < most:
+                    _logarithmic(axis, every)
+                else:
+                    axis.set_ylim(*_limits(every))
                 ticks = sorted({place for line in lines for place in line.places})
                 axis.set_xscale("log")
                 axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
                 axis.minorticks_off()
                 axis.set_xlim(ticks[0] / 1.12, ticks[-1] * 1.12)
-                axis.set_ylim(*_limits([each for values in found for each in values]))
                 axis.set_xlabel("training images")
                 axis.set_title(f"{model}: {head}" if model else head, loc="left", fontweight="bold", fontsize=10)
                 plain(axis)
@@ -150,15 +177,16 @@ def against_p(results: Results) -> Any | None:
     rows = -(-len(panels) // columns)
     inch = max(2.7, 0.3 * max(len(lines) + 1 for _, lines in panels))
     pitch = inch + 0.85
-    height, width = 1.1 + pitch * rows, 5.5 * columns + (1.5 if columns == 1 else 0)
+    body, width = pitch * rows + 0.05, 5.5 * columns + (1.5 if columns == 1 else 0)
     named = names(results.arms)
     look = looks([line.label for _, lines in panels for line in lines])
     shown = [arm for _, lines in panels for line in lines for arm in line.arms]
     below = f"{about(results, shown)}\nMean over seeds, and its 95 % interval; grey band: the same without dropping"
-    with page(width, height, "Test accuracy (%) against p, the probability to drop", below) as figure:
+    with page(width, body, "Test accuracy (%) against p, the probability to drop", below) as (figure, top):
+        height = top + body
         axes = figure.subplots(rows, columns, squeeze=False)
         figure.subplots_adjust(
-            left=0.7 / width, right=1 - 1.5 / width, top=1 - 1.25 / height, bottom=0.5 / height, wspace=0.58,
+            left=0.7 / width, right=1 - 1.4 / width, top=(body - 0.4) / height, bottom=0.5 / height, wspace=0.58,
             hspace=0.85 / inch,
         )  # fmt: skip
         for axis in axes.flat[len(panels) :]:
@@ -190,8 +218,9 @@ def _p_panel(
         axis.axhline(base.mean, color="#555555", lw=1.2, ls=(0, (4, 2)))
         ends.append((last, base.mean, plan.label, "#555555"))
         everything.append(base)
-    for line, values in zip(lines, found, strict=True):
-        _draw(axis, line, values, look[line.label])
+    apart = min(b - a for line in lines for a, b in itertools.pairwise(line.places))
+    for line, values, aside in zip(lines, found, _aside(lines, apart / 6), strict=True):
+        _draw(axis, [place + aside for place in line.places], values, look[line.label])
     ticks = sorted({place for line in lines for place in line.places})
     if len(ticks) <= 9:
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

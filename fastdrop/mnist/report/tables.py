@@ -13,7 +13,7 @@ from ..results import Record, Results, names
 from ..statistics import Estimate, Paired, estimate
 from ..study import Run
 from .comparisons import Comparison, in_words, p_text
-from .scope import about
+from .scope import about, groups
 
 __all__ = ["MEASURES", "Measure", "Table", "arms", "estimates", "measured", "paired", "paper"]
 
@@ -36,6 +36,8 @@ class Measure:
         Behind the point.
     brief : bool
         Whether the terminal shows it.
+    minor : bool
+        Whether its interval is less important.
     """
 
     key: str
@@ -43,6 +45,7 @@ class Measure:
     of: Callable[[Record], float]
     digits: int
     brief: bool = True
+    minor: bool = False
 
 
 def _final(name: str) -> Callable[[Record], float]:
@@ -56,7 +59,7 @@ MEASURES = (
     Measure("validation_loss", "validation loss", _final("validation_loss"), 4, False),
     Measure("train_loss", "training loss", _final("train_loss"), 4, False),
     Measure("gap", "gap", lambda record: record.gap, 4),
-    Measure("best_epoch", "best epoch", lambda record: float(record.best_epoch), 1),
+    Measure("best_epoch", "best epoch", lambda record: float(record.best_epoch), 1, minor=True),
 )
 
 
@@ -132,13 +135,14 @@ def _signed(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _spread(found: Estimate | None, digits: int) -> str:
+def _spread(found: Estimate | None, digits: int, minor: bool = False) -> str:
     if found is None:
         return NOTHING
     text = f"{found.mean:.{digits}f}".replace("-", "\N{MINUS SIGN}")
     if found.half is None or found.std is None:
         return text
-    return f"{text} ± {found.half:.{digits}f}\nstd {found.std:.{digits}f}"
+    half, std = f"± {found.half:.{digits}f}", f"std {found.std:.{digits}f}"
+    return f"{text}\n{half}, {std}" if minor else f"{text} {half}\n{std}"
 
 
 def seeds_text(results: Results, arm: Run) -> str:
@@ -150,9 +154,12 @@ def seeds_text(results: Results, arm: Run) -> str:
 def measured(results: Results) -> Table:
     """What was measured: a row for each arm, mean ± half the 95 % interval, and the standard deviation."""
     rows = []
-    for arm, name in names(results.arms).items():
+    named = names(results.arms)
+    for arm in (arm for arms in groups(results).values() for arm in arms):
         found = estimates(results, arm)
-        rows.append((name.full, seeds_text(results, arm), *(_spread(found[m.key], m.digits) for m in MEASURES)))
+        rows.append(
+            (named[arm].full, seeds_text(results, arm), *(_spread(found[m.key], m.digits, m.minor) for m in MEASURES))
+        )
     brief = (0, 1, *(index for index, m in enumerate(MEASURES, 2) if m.brief))
     return Table(about(results), ("arm", "seeds", *(m.head for m in MEASURES)), tuple(rows), brief)
 

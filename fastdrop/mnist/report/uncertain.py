@@ -73,7 +73,7 @@ class Uncertain:
         most = np.argsort(-self.entropy, kind="stable")[: max(1, round(SHARE * len(wrong)))]
         rest = np.setdiff1d(np.arange(len(wrong)), most)
         return (
-            f"Of the {len(most):,} most uncertain images {int(wrong[most].sum()):,} are misread without noise, of the other "
+            f"Of the {len(most):,} most uncertain {int(wrong[most].sum()):,} are misread without noise, of the other "
             f"{len(rest):,} {int(wrong[rest].sum()):,}."
         )
 
