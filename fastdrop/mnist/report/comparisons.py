@@ -80,13 +80,13 @@ def compare(results: Results) -> list[Comparison]:
             )
             made.append(Comparison(a, b, a == one, accuracy, loss))
     tests = [
-        (index, found is comparison.accuracy, found.p_value)
+        (index, each is comparison.accuracy, each.p_value)
         for index, comparison in enumerate(made)
-        for found in (comparison.accuracy, comparison.loss)
-        if found is not None and found.p_value is not None
+        for each in (comparison.accuracy, comparison.loss)
+        if each is not None and each.p_value is not None
     ]
-    for (index, accuracy, _), corrected in zip(tests, holm([p for _, _, p in tests]), strict=True):
-        if accuracy:
+    for (index, of_accuracy, _), corrected in zip(tests, holm([p for _, _, p in tests]), strict=True):
+        if of_accuracy:
             made[index] = dataclasses.replace(made[index], accuracy_p=corrected)
         else:
             made[index] = dataclasses.replace(made[index], loss_p=corrected)
@@ -145,6 +145,8 @@ def in_words(comparison: Comparison, a: str, b: str) -> str:
     if comparison.verdict is None:
         way = "above" if points > 0 else "below"
         return f"{b} came out {_number(abs(points))} points {way} {a} ({what})."
+    if comparison.accuracy.difference.std == 0 and points == 0:
+        return f"{b} and {a} read equally many images right in every seed ({comparison.accuracy.difference.n} seeds)."
     if comparison.verdict == 0:
         return f"These seeds do not tell {b} and {a} apart (difference {_number(points)} points, {what})."
     return f"{b} is {'better' if points > 0 else 'worse'} than {a} by {_number(abs(points))} points ({what})."

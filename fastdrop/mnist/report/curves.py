@@ -82,7 +82,7 @@ def _below(results: Results, shown: Sequence[Run], metric: str = "both") -> str:
     return (
         f"{about(results, shown)}\n"
         + ("Mean over seeds, and its 95 % interval. " if many else "")
-        + "Solid: validation, dashed: training; measured after each epoch with dropout off. "
+        + "Solid: validation, dashed: training, after each epoch, dropout off. "
         + ("" if metric == "accuracy" else "Circle: lowest validation loss.")
         + (" Thin lines: single runs, after the first seed of their arm stopped early." if uneven else "")
     )
@@ -153,16 +153,24 @@ def _circle(axis: Any, losses: Sequence[float], colour: str, size: float = 8) ->
 
 def _apart(results: Results, metric: str, look: dict[str, Look]) -> Any:
     named = names(results.arms)
-    rows: list[tuple[Run, list[Run]]] = []
+    found = {
+        arm: [_curve(results.of(arm), f"{part}_{metric}") for part, _, _ in PARTS]
+        for arm in results.arms
+        if results.of(arm)
+    }
+    rows: list[tuple[list[Run], list[Run]]] = []  # a group, and those of it that stand in a row
     for arms in groups(results).values():
-        there = [arm for arm in arms if results.of(arm)]
-        rows += [(first(there), there[start : start + WIDE]) for start in range(0, len(there), WIDE)]
+        there = [arm for arm in arms if arm in found]
+        rows += [(there, there[start : start + WIDE]) for start in range(0, len(there), WIDE)]
     shown = [arm for _, arms in rows for arm in arms]
     columns = max(len(arms) for _, arms in rows)
     body = 0.25 + 2.05 * len(rows)
     width = max(7.5, 0.75 + 2.15 * columns)
     title = "Loss (cross-entropy)" if metric == "loss" else "Accuracy (%)"
-    below = _below(results, shown, metric) + " Grey: validation of the row's first arm; rows have scales of their own."
+    below = (
+        _below(results, shown, metric)
+        + " Grey: validation of the first arm of the same settings, whose panels share a scale."
+    )
     with page(width, body, f"{title}, training and validation", below) as (figure, top):
         height = top + body
         axes = figure.subplots(len(rows), columns, squeeze=False)
@@ -170,10 +178,10 @@ def _apart(results: Results, metric: str, look: dict[str, Look]) -> Any:
             left=0.55 / width, right=1 - 0.15 / width, top=(body - 0.4) / height, bottom=0.4 / height, wspace=0.1,
             hspace=0.55,
         )  # fmt: skip
-        for line, (one, arms) in zip(axes, rows, strict=True):
-            found = {arm: [_curve(results.of(arm), f"{part}_{metric}") for part, _, _ in PARTS] for arm in arms}
-            behind = _curve(results.of(one), f"validation_{metric}")
-            drawn = [curve for pair in found.values() for curve in pair]
+        for line, (group, arms) in zip(axes, rows, strict=True):
+            one = first(group)
+            behind = found[one][0]
+            drawn = [curve for arm in group for curve in found[arm]]
             longest = max(curve.longest for curve in drawn)
             for place, axis in enumerate(line):
                 if place >= len(arms):
