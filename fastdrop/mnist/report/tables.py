@@ -97,11 +97,8 @@ class Table:
 
     def rich(self) -> Any:
         """Make what rich prints, of the brief columns and the first line of each cell."""
-        made = extra("rich.table").Table(
-            title=extra("rich.text").Text(self.caption), box=extra("rich.box").SIMPLE_HEAD, padding=(0, 1, 0, 0),
-            title_style="bold", title_justify="left",
-        )  # fmt: skip
         text = extra("rich.text").Text  # not str: a name may look like markup
+        made = extra("rich.table").Table(box=extra("rich.box").SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for column in self.brief:
             made.add_column(
                 text(self.heads[column].replace(" ", "\n", 1) if column else self.heads[column]),
@@ -109,7 +106,8 @@ class Table:
             )  # fmt: skip
         for row in self.rows:
             made.add_row(*(text(row[column].split("\n")[0]) for column in self.brief))
-        return made
+        # Not as the table's title: that would be broken to the width of a narrow table.
+        return extra("rich.console").Group(text(self.caption, style="bold"), made)
 
     def html(self) -> str:
         """Make rows of HTML; all text is escaped."""
