@@ -30,7 +30,7 @@ def written(colour: str) -> str:
     Examples
     --------
     >>> written("#E69F00")
-    '#a57200'
+    '#a67200'
     """
     return "#" + "".join(f"{round(0.72 * int(colour[i : i + 2], 16)):02x}" for i in (1, 3, 5))
 

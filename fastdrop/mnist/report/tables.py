@@ -168,7 +168,7 @@ def _difference(found: Paired | None, p: float | None, scale: float, digits: int
     mean, half = scale * found.difference.mean, found.difference.half
     if half is None or found.p_value is None or p is None:
         return _signed(mean, digits), NOTHING
-    return f"{_signed(mean, digits)} ± {scale * half:.{digits}f}", f"{p_text(p)}\nalone {p_text(found.p_value)}"
+    return f"{_signed(mean, digits)} ± {scale * half:.{digits}f}", f"{p_text(p)}\nuncorrected {p_text(found.p_value)}"
 
 
 def paired(results: Results, comparisons: Sequence[Comparison]) -> Table | None:

@@ -32,7 +32,7 @@ def dataset(classes: int = 10, size: tuple[int, int] = (8, 8), name: str = "some
 def record(run: Run, data: Dataset, accuracy: float, *, loss: float | None = None, epochs: int = 3) -> Record:
     """Make a record whose losses follow from the accuracy, and which reads the first images wrong."""
     loss = 1 - accuracy if loss is None else loss
-    steps = [(epochs - epoch) * 0.125 for epoch in range(epochs)]
+    steps = [(epochs - 1 - epoch) * 0.125 for epoch in range(epochs)]
     history = {
         "train_loss": [loss / 2 + step for step in steps],
         "train_accuracy": [0.9875 - step / 2 for step in steps],

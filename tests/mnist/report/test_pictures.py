@@ -39,7 +39,7 @@ def test_the_curves_hold_means_and_intervals() -> None:
     # Validation, then training, of none: loss .1 and .05 at the end, .125 / 2 and .125 more an epoch before.
     np.testing.assert_allclose(drawn[0], [0.225, 0.1625, 0.1])
     np.testing.assert_allclose(drawn[1], [0.3, 0.175, 0.05])
-    np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [77.5, 83.75, 90.0])
+    np.testing.assert_allclose(accuracy.lines[0].get_ydata(orig=False), [77.5, 83.75, 90.0])
     band = loss.collections[0].get_paths()[0].vertices[:, 1]
     assert band.min() == pytest.approx(0.1 - 0.003926, abs=1e-5)
 
@@ -87,9 +87,9 @@ def test_the_gap_against_the_size() -> None:
     assert figure is not None
     gap, error = figure.axes
     assert "20 or 60 training" in texts(figure) and "Test error (%)" in texts(figure)
-    means = [container.lines[0].get_ydata() for container in gap.containers]
+    means = [container.lines[0].get_ydata(orig=False) for container in gap.containers]
     np.testing.assert_allclose(means, [[0.05, 0.05], [0.0475, 0.0475]])
-    np.testing.assert_allclose(error.containers[0].lines[0].get_ydata(), [10.0, 10.0])
+    np.testing.assert_allclose(error.containers[0].lines[0].get_ydata(orig=False), [10.0, 10.0])
 
 
 def test_each_model_has_its_row() -> None:
@@ -113,8 +113,8 @@ def test_the_accuracy_against_p() -> None:
     figure = against_p(study([(run(), NONE), (run("dropout=0.5"), NONE), (run("dropout=0.2"), DROPOUT)]))
     assert figure is not None
     (axis,) = figure.axes
-    np.testing.assert_allclose(axis.containers[0].lines[0].get_xdata(), [0.2, 0.5])
-    np.testing.assert_allclose(axis.containers[0].lines[0].get_ydata(), [90.5, 90.0])
+    np.testing.assert_allclose(axis.containers[0].lines[0].get_xdata(orig=False), [0.2, 0.5])
+    np.testing.assert_allclose(axis.containers[0].lines[0].get_ydata(orig=False), [90.5, 90.0])
     assert "none" in texts(figure) and ABOUT in texts(figure)
     band = axis.patches[0].get_bbox()
     assert (band.y0 + band.y1) / 2 == pytest.approx(90.0)
