@@ -219,7 +219,8 @@ def names(arms: Sequence[Run]) -> dict[Run, Name]:
     named = {}
     for arm, plan in plans.items():
         values = len(spellings[plan.family]) > 1
-        regularizer = plan.label if values else ", ".join(name.replace("-", " ") for name, _ in plan.parts) or "none"
+        words = (name if name == "max-norm" else name.replace("-", " ") for name, _ in plan.parts)
+        regularizer = plan.label if values else ", ".join(words) or "none"
         settings = [f"n = {arm.train_size:,}"] if sizes else []
         for name in ("validation_size", "epochs", "batch_size", "optimizer", "lr", "schedule"):
             # A model's own settings need not be told twice.

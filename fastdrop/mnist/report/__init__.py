@@ -55,7 +55,7 @@ PICTURES = {
         "The first test images of each kind, in file order: nobody chose them.",
     ),
     "uncertain.png": (
-        "The most uncertain digits",
+        "The most uncertain images",
         "The same weights read each image many times with the noise of training (Gal, Ghahramani 2016). The entropy of "
         "the mean is all uncertainty; the mutual information is what the passes disagree about.",
     ),
@@ -128,7 +128,7 @@ def _missing(results: Results, comparisons: list[Comparison], drawn: dict[str, A
     if "p.png" not in drawn:
         lines.append("The test accuracy against p: --regularizer none dropout --p .1 .3 .5 .7.")
     if why is not None:
-        lines.append(f"The most uncertain digits: {why}.")
+        lines.append(f"The most uncertain images: {why}.")
     if "predictions.png" not in drawn:
         lines.append(
             "Curves, sample predictions and confusion matrices: every run diverged; --lr takes a lower learning rate."
@@ -144,8 +144,8 @@ def _alt(results: Results, name: str) -> str:
         "curves-accuracy.png": "A line chart for each arm: training and validation accuracy after each epoch",
         "gap.png": "Line charts of the generalisation gap and the test error against the number of training images",
         "p.png": "Line charts of the test accuracy against the probability to drop",
-        "predictions.png": "Rows of test digits with their true class and what the first arm and the best read",
-        "uncertain.png": "The test digits of the highest predictive entropy, each with bars of its prediction",
+        "predictions.png": "Rows of test images with their true class and what the first arm and the best read",
+        "uncertain.png": "The test images of the highest predictive entropy, each with bars of its prediction",
         "confusion.png": "Confusion matrices of the first arm and the best",
     }[name]
     return f"{what}. {scope.about(results)}."

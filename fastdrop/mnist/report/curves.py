@@ -82,8 +82,8 @@ def _below(results: Results, shown: Sequence[Run], metric: str = "both") -> str:
     return (
         f"{about(results, shown)}\n"
         + ("Mean over seeds, and its 95 % interval. " if many else "")
-        + "Solid: validation, dashed: training, after each epoch, dropout off. "
-        + ("" if metric == "accuracy" else "Circle: lowest validation loss.")
+        + "Solid: validation, dashed: training, after each epoch, dropout off."
+        + ("" if metric == "accuracy" else " Circle: lowest validation loss.")
         + (" Thin lines: single runs, after the first seed of their arm stopped early." if uneven else "")
     )
 

@@ -90,23 +90,24 @@ def predictions(results: Results) -> Any | None:
     left = max(1.15, 0.35 + 0.075 * max(map(len, labels)))
     pitch = (width - left - 0.1) / COLUMNS
     tile = min(tile, pitch - 0.08)
-    body = row * len(sections) + 0.1
+    rows = [row if len(found) else 0.75 for _, found in sections]
+    body = sum(rows) + 0.1
     below = (
         f"{about(results, arms)}; shown: seed {records[0].run.seed}{f', {group}' if group else ''}\n"
-        f"Misread digits are framed, wrong readings bold with a cross.{CHOICE * (len(results.arms) > 2)}"
+        f"Misread images are framed, wrong readings bold with a cross.{CHOICE * (len(results.arms) > 2)}"
     )
-    with page(width, body, "Test digits, and how they are read", below) as (figure, top):
+    with page(width, body, "Test images, and how they are read", below) as (figure, top):
         height = top + body
 
         def write(x: float, y: float, text: str, **style: Any) -> None:
             figure.text(x / width, 1 - y / height, text, **{"va": "top", "ha": "left", **style})
 
         for line, (text, found) in enumerate(sections):
-            y = top + row * line
+            y = top + sum(rows[:line])
             write(0.2, y, text, fontweight="bold")
             y += 0.28
             if not len(found):
-                write(left, y + 0.3, "none", color=FAINT)
+                write(0.2, y, "no image", color=FAINT)
                 continue
             under = y + tile + 0.06
             write(0.2, under, "true", color=FAINT, fontsize=9)
@@ -159,7 +160,7 @@ def uncertain_digits(results: Results, found: Uncertain) -> Any:
         "H: entropy of the mean prediction; I: mutual information of prediction and weights; both in nats, at most "
         f"{np.log(results.dataset.classes):.2f}. Bars: the mean prediction, green for the true class. Frame: misread."
     )
-    with page(width, body, "The most uncertain test digits, by Monte-Carlo dropout", below) as (figure, top):
+    with page(width, body, "The most uncertain test images, by Monte-Carlo dropout", below) as (figure, top):
         height = top + body
         for place, at in enumerate(order):
             x, y = 0.2 + pitch * (place % ACROSS), top + row * (place // ACROSS)

@@ -29,7 +29,8 @@ th, td { padding: .28rem .6rem; text-align: right; vertical-align: top; border-b
 tbody th, .words, thead th:first-child { text-align: left; font-weight: 400; }
 tbody th { font-weight: 600; min-width: 8.5rem; }
 td { white-space: nowrap; }
-td.words { white-space: normal; min-width: 14rem; }
+td.words { white-space: normal; }
+td.words:last-child { min-width: 14rem; }
 small { color: #666; }
 figure { margin: 1.2rem 0 2rem; }
 figure img { display: block; max-width: 100%; height: auto; border: 1px solid #e2e2e2; }
@@ -43,7 +44,7 @@ code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .9em
   th, td { padding: 2pt 4pt; }
   h2 { break-after: avoid; }
   figure, tr { break-inside: avoid; }
-  figure img { max-height: 165mm; width: auto; border: 0; }
+  figure img { max-height: 148mm; width: auto; border: 0; }
   .scroll { overflow: visible; }
 }
 """

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..._extra import extra
 from ..._reporting import COLOURS, FAINT, STYLE, spread_labels
 
-__all__ = ["Look", "end_labels", "looks", "page", "plain", "written"]
+__all__ = ["Look", "broken", "end_labels", "looks", "page", "plain", "written"]
 
 DOTS = 150
 
@@ -81,6 +81,17 @@ def plain(axis: Any, grid: str = "y") -> None:
     axis.grid(axis=grid, color="#dddddd", lw=0.7)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def broken(label: str) -> str:
+    """A label for the end of a line, on two lines where it is long.
+
+    Examples
+    --------
+    >>> broken("dropout, l2"), broken("dropout, early stopping")
+    ('dropout, l2', 'dropout,\\nearly stopping')
+    """
+    return label.replace(", ", ",\n", 1) if len(label) > 15 else label
 
 
 def end_labels(axis: Any, ends: Sequence[tuple[float, float, str, str]], inch: float, size: float = 8.5) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from ..regularizers import Plan, parse
 from ..results import Record, Results, names
 from ..statistics import Estimate, estimate
 from ..study import Run
-from .look import Look, end_labels, looks, page, plain
+from .look import Look, broken, end_labels, looks, page, plain
 from .scope import about, groups
 
 __all__ = ["against_p", "against_size"]
@@ -43,13 +44,13 @@ def _draw(axis: Any, places: Sequence[float], found: Sequence[Estimate], look: L
     )  # fmt: skip
 
 
-def _limits(found: Sequence[Estimate]) -> tuple[float, float]:
+def _limits(found: Sequence[Estimate], least: float = -math.inf, most: float = math.inf) -> tuple[float, float]:
     """Room for the means and, up to their own range again, for the intervals: those of two seeds have no end."""
     low, high = min(each.mean for each in found), max(each.mean for each in found)
     reach = (high - low) or 0.1 * abs(high) or 1.0
     bottom = max(low - reach, min(each.mean - (each.half or 0) for each in found))
     top = min(high + reach, max(each.mean + (each.half or 0) for each in found))
-    return bottom - 0.06 * reach, top + 0.06 * reach
+    return max(bottom, least) - 0.06 * reach, min(top, most) + 0.06 * reach
 
 
 def _logarithmic(axis: Any, found: Sequence[Estimate]) -> None:
@@ -123,7 +124,7 @@ def against_size(results: Results) -> Any | None:
                 if of is _error and 0 < 4 * least < most:
                     _logarithmic(axis, every)
                 else:
-                    axis.set_ylim(*_limits(every))
+                    axis.set_ylim(*(_limits(every) if of is _gap else _limits(every, 0, 100)))
                 ticks = sorted({place for line in lines for place in line.places})
                 axis.set_xscale("log")
                 axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
@@ -133,7 +134,7 @@ def against_size(results: Results) -> Any | None:
                 axis.set_title(f"{model}: {head}" if model else head, loc="left", fontweight="bold", fontsize=10)
                 plain(axis)
                 ends = [
-                    (line.places[-1], values[-1].mean, line.label, look[line.arms[0].regularizer].colour)
+                    (line.places[-1], values[-1].mean, broken(line.label), look[line.arms[0].regularizer].colour)
                     for line, values in zip(lines, found, strict=True)
                 ]
                 end_labels(axis, ends, inch)
@@ -224,7 +225,7 @@ def _p_panel(
     ticks = sorted({place for line in lines for place in line.places})
     if len(ticks) <= 9:
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axis.set_ylim(*_limits(everything))
+    axis.set_ylim(*_limits(everything, 0, 100))
     axis.set_xlabel("p")
     plain(axis)
     end_labels(axis, ends, inch)

@@ -6,7 +6,9 @@ import base64
 import json
 import math
 import os
+import shutil
 import stat
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -92,6 +94,29 @@ def test_the_page_says_it_all(tmp_path: Path) -> None:
         "fastdrop mnist --x", "isa avx2",
     ):  # fmt: skip
         assert words in said
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def _console(path: Path, profile: Path) -> list[str]:
+    """Open a page in a browser without a window; what it writes to its console."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={profile}"]
+    done = subprocess.run(
+        [str(BROWSER), *options, f"--screenshot={profile / 'page.png'}", path.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert (profile / "page.png").read_bytes().startswith(PNG)
+    return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+def test_a_browser_opens_it_without_a_word(tmp_path: Path) -> None:
+    report.write(study(), tmp_path)
+    assert _console(tmp_path / "report.html", tmp_path / "one") == []
+    # What would be heard:
+    (tmp_path / "bad.html").write_text("<!DOCTYPE html><script>nothing()</script>")
+    assert len(_console(tmp_path / "bad.html", tmp_path / "two")) == 1
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
