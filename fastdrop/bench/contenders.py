@@ -123,7 +123,7 @@ def _reason(contender: Contender, case: Case) -> str | None:
     if case.dtype not in contender.dtypes and case.family != "mask-bits":
         return f"takes no {case.dtype}"
     if contender.products and blas.get_threads() is None:
-        return "the threads of NumPy's BLAS cannot be told: it is no OpenBLAS"
+        return "the threads of NumPy's BLAS cannot be told"
     if contender.role == "ours" and case.isa is not None and case.isa not in runtime.available_isas():
         return f"this machine or build cannot run {case.isa}"
     return None
