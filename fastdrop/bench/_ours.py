@@ -142,6 +142,21 @@ def prepare_step(case: Case, arrays: Arrays, dropout: bool = True) -> Ready:
     return Ready(call, enter=settings(case), verify=verify)
 
 
+def _network(case: Case, arrays: Arrays) -> Ready:
+    """A training step of a whole network; NumPy's BLAS gets as many threads as fastdrop."""
+    from fastdrop import nn, optim
+
+    from . import blas, networks
+
+    ours = settings(case)
+
+    def enter() -> None:
+        ours()
+        blas.set_threads(case.threads)
+
+    return networks.prepare(case, nn, optim, nn.as_tensor, enter)
+
+
 PREPARE = {
     "forward": _forward,
     "forward+backward": _forward_backward,
@@ -151,4 +166,6 @@ PREPARE = {
     "mask-bits": _bits,
     "small-calls": _one_liner,
     "training-step": prepare_step,
+    "cnn-step": _network,
+    "mlp-step": _network,
 }

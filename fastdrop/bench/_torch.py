@@ -117,6 +117,14 @@ def prepare_step(case: Case, arrays: Arrays, dropout: bool = True) -> Ready:
     return Ready(call, enter=settings(case), verify=verify)
 
 
+def _network(case: Case, arrays: Arrays) -> Ready:
+    """A training step of a whole network."""
+    from . import networks
+
+    torch = package()
+    return networks.prepare(case, torch.nn, torch.optim, torch.from_numpy, settings(case))
+
+
 PREPARE = {
     "forward": _forward,
     "forward+backward": _forward_backward,
@@ -126,4 +134,6 @@ PREPARE = {
     "mask-bits": _bits,
     "small-calls": _forward,
     "training-step": prepare_step,
+    "cnn-step": _network,
+    "mlp-step": _network,
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .cases import FAMILIES, Arrays, Case, count
+from .cases import FAMILIES, PIXELS, Arrays, Case, count
 from .paired import Outcome, Skipped, Spread, compare, spread
 
 __all__ = ["BARS", "Bar", "Cleared", "run"]
@@ -70,6 +70,8 @@ def _bars() -> Iterator[Bar]:
     yield product("p.1", 9, p=tenth)
     yield product("both-2t", 0.6, "fastdrop:1", "-both", threads=2)
     yield product("einsum", 1 / 150, "numpy-stored")
+    for key, limit in (("cnn-step", 1.3), ("mlp-step", 0.8)):
+        yield Bar(key, Case(key, 128 * PIXELS, threads=2), "torch", limit)
     yield Bar("call-us", Case("small-calls", 256), None, 1.0)
     yield Bar("call-torch", Case("small-calls", 256), "torch", 0.1)
 

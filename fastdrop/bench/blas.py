@@ -28,13 +28,7 @@ def get_threads() -> int | None:
 
 
 def set_threads(threads: int) -> None:
-    """Tell BLAS how many threads it may use.
-
-    Raises
-    ------
-    RuntimeError
-        If it cannot be told.
-    """
-    if get_threads() is None:
-        raise RuntimeError("the threads of NumPy's BLAS cannot be told: threadpoolctl does not know it")
-    _blas().limit(limits=threads)
+    """Tell BLAS how many threads it may use, if it can be told and is not using as many."""
+    for library in _blas().lib_controllers:
+        if library.num_threads != threads:
+            library.set_num_threads(threads)

@@ -15,7 +15,9 @@ from .._checks import check_p
 from ..runtime import MAX_THREADS
 from .kinds import KINDS, images
 
-__all__ = ["DTYPES", "FAMILIES", "HIDDEN", "WIDTH", "Arrays", "Case", "Family", "count", "dtype_of", "parse_count"]
+__all__ = [
+    "DTYPES", "FAMILIES", "HIDDEN", "PIXELS", "WIDTH", "Arrays", "Case", "Family", "count", "dtype_of", "parse_count",
+]  # fmt: skip
 
 Array = NDArray[Any]
 
@@ -25,6 +27,9 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 HIDDEN = 512
 #: Inputs and outputs of the layers whose weights are dropped, as in DropConnect's paper.
 WIDTH = 800
+
+#: Of an image that the networks see.
+PIXELS = 28 * 28
 
 #: More elements than a machine holds.
 MAX_N = 2**40
@@ -103,6 +108,22 @@ FAMILIES = {
     "dropconnect-dw": _dropconnect("DropConnect, dw", "The gradient of w", "`dy.T @ x`"),
     "dropconnect-both": _dropconnect(
         "DropConnect, forward + backward", "y, dx and dw", "`x @ w.T`, `dy @ w`, `dy.T @ x`"
+    ),
+    "cnn-step": Family(
+        "training step of a CNN",
+        128 * PIXELS,
+        "Two convolutions (32, 64) with ReLU, pooling and dropout, two dense layers, on n / 784 images; backward, Adam",
+        "the copy of the images",
+        dtypes=("float32",),
+        multiple=PIXELS,
+    ),
+    "mlp-step": Family(
+        "training step of an MLP",
+        128 * PIXELS,
+        "784-800-800-10 with ReLU and dropout, on n / 784 images; backward, Adam",
+        "the copy of the images",
+        dtypes=("float32",),
+        multiple=PIXELS,
     ),
 }
 for _name, _kind in KINDS.items():

@@ -110,7 +110,7 @@ class Entry:
         """Prepare it; `arrays` are those of a case that differs in threads and instruction set at most."""
         made = self.contender.prepare[self.case.family](self.case, arrays)
         several = self.case.threads > 1 or self.contender.threads == "own"
-        return replace(made, spins=self.contender.spins and several)
+        return replace(made, spins=(self.contender.spins or made.spins) and several)
 
 
 def _reason(contender: Contender, case: Case) -> str | None:

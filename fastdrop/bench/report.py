@@ -16,8 +16,10 @@ from .sweep import Point, Result
 
 __all__ = ["check_folder", "machine_line", "markdown", "write"]
 
+_STEPS = ("training-step", "cnn-step", "mlp-step")
+
 #: Families whose n says nothing to the reader: times are given for the whole call.
-_CALLS = ("small-calls", "training-step")
+_CALLS = ("small-calls", *_STEPS)
 
 NOTES = """\
 Every contender's answer was checked before it was timed: fastdrop's bit for bit against `fastdrop.reference`, a peer's
@@ -46,7 +48,7 @@ def _by(points: Sequence[Point], *names: str) -> dict[tuple[Any, ...], list[Poin
 def _cell(point: Point | None) -> str:
     if point is None:
         return ""
-    if point.family == "training-step":
+    if point.family in _STEPS:
         return f"{figures(spread(point.seconds).median * 1e6)} µs"
     call = point.family == "small-calls"
     figure = f"{figures(spread(point.seconds).median * 1e6)} µs" if call else figures(point.nanoseconds)
@@ -77,7 +79,7 @@ def _sections(family: str, points: Sequence[Point]) -> Iterator[str]:
     unit = "Time of a call" if family in _CALLS else "Nanoseconds per element"
     yield f"## {_capital(FAMILIES[family].title)}"
     yield ""
-    floor = "" if family == "training-step" else f" (relative to {FAMILIES[family].floor})"
+    floor = "" if family in _STEPS else f" (relative to {FAMILIES[family].floor})"
     yield f"{FAMILIES[family].does}. {unit}{floor}."
     yield ""
     for (dtype, p), some in _by(points, "dtype", "p").items():

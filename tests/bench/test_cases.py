@@ -42,6 +42,8 @@ def test_counts_come_back(n: int) -> None:
         ({"family": "spatial-nchw", "n": 1000}, "power of two, but got 1000"),
         ({"family": "training-step", "n": 1000}, "multiple of 512"),
         ({"family": "training-step", "n": 1024, "dtype": "float64"}, "has to be float32, but got float64"),
+        ({"family": "cnn-step", "n": 1000}, "multiple of 784"),
+        ({"family": "mlp-step", "n": 784, "dtype": "float16"}, "has to be float32"),
         ({"family": "dropconnect", "n": 1000}, "multiple of 640000, but got 1000"),
         ({"family": "dropconnect-dx", "n": 640000, "dtype": "float16"}, "has to be float32 or float64, but got"),
     ],

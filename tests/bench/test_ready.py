@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 
 
 def case_of(family: str, **more: object) -> Case:
-    n = {"small-calls": 256, "training-step": 2**14}.get(family, N)
+    n = {"small-calls": 256, "training-step": 2**14, "cnn-step": 64 * 784, "mlp-step": 64 * 784}.get(family, N)
     if family.startswith("dropconnect"):
         n = 2 * WIDTH**2
     return Case(family, n, **more)  # type: ignore[arg-type]
@@ -283,8 +283,7 @@ def test_another_blas_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blas, "_blas", lambda: SimpleNamespace(lib_controllers=[]))
     case = Case("dropconnect", 2 * WIDTH**2)
     assert blas.get_threads() is None and "cannot be told" in str(entry("dense", case).skipped)
-    with pytest.raises(RuntimeError, match="cannot be told"):
-        blas.set_threads(1)
+    blas.set_threads(1)
     assert entry("memcpy", Case("forward", N)).skipped is None
 
 
