@@ -205,3 +205,34 @@ def test_bad_learning_rates(lr):
     for make in (optim.SGD, optim.Adam):
         with pytest.raises(ValueError, match="learning rate"):
             make([nn.Parameter(np.ones(2))], lr=lr)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("layout", ["sliced", "transposed", "half", "swapped", "gradient of another layout"])
+def test_every_layout_and_dtype(name, options, layout):
+    rng = np.random.default_rng(0)
+    values, gradient = rng.standard_normal((2, 6, 8)).astype(np.float32)
+    gradient += np.copysign(0.5, gradient)  # squares of tiny ones would be 0 in half precision
+    array = {
+        "sliced": lambda: np.repeat(values, 2, axis=1)[:, ::2],
+        "transposed": lambda: values.T.copy().T,
+        "half": lambda: values.astype(np.float16),
+        "swapped": lambda: values.astype(">f4"),
+        "gradient of another layout": values.copy,
+    }[layout]()
+    found = []
+    for p in (nn.Parameter(array), nn.Parameter(values.astype(np.float64))):
+        optimizer = getattr(optim, name)([p], **options)
+        for _ in range(3):
+            p.grad = nn.Tensor(gradient.astype(p.array.dtype).T.copy().T)
+            optimizer.step()
+        found.append(p.array)
+    assert found[0] is array and array.dtype == found[0].dtype
+    np.testing.assert_allclose(*found, atol=0.01 if layout == "half" else 1e-5)
+
+
+def test_a_parameter_may_be_its_own_gradient():
+    p = nn.Parameter(np.ones(3, np.float32))
+    p.grad = nn.Tensor(p.array)
+    optim.SGD([p], lr=0.25).step()
+    assert p.tolist() == [0.75, 0.75, 0.75]

@@ -226,12 +226,14 @@ def max_pool2d(
 ) -> Tensor:
     """Return the maximum of each window; the first of equal maxima takes the gradient.
 
+    As in PyTorch a NaN is larger than anything, and the last one of a window takes the gradient.
+
     Parameters
     ----------
     input : Tensor or ndarray
         Shape (N, C, H, W) or (C, H, W), floating dtype.
     kernel_size, stride, padding, dilation : int or (int, int)
-        The window; `stride` defaults to `kernel_size`. Padding counts as minus infinity.
+        The window, of at most 65,535 places; `stride` defaults to `kernel_size`. Padding counts as minus infinity.
     ceil_mode : bool
         Round the output size up, so that the last window may reach beyond the image.
 

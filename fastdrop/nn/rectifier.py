@@ -23,7 +23,7 @@ def relu(x: Array, inplace: bool, need_dx: bool) -> tuple[Array, Callable[[Array
     taken = buffers.empty_like(source, np.uint8) if need_dx else None
     _core.relu(source, y, taken)
     result = y.transpose(back).astype(x.dtype, copy=False)
-    if inplace and not np.shares_memory(source, x):
+    if inplace and not np.may_share_memory(source, x):  # source was a copy
         np.copyto(x, result)
 
     if taken is None:
