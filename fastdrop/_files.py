@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,8 +71,14 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def remove_parts(path: str | os.PathLike[str]) -> None:
-    """Remove what `whole_file` left beside `path` when its process was killed; none may be at work on `path`.
+def remove_parts(path: str | os.PathLike[str], older: float = 0.0) -> None:
+    """Remove what `whole_file` left beside `path` when its process was killed.
+
+    Parameters
+    ----------
+    path : path
+    older : float
+        Leave alone what was written to in the last so many seconds: where another process may be at work on `path`.
 
     Examples
     --------
@@ -85,9 +92,10 @@ def remove_parts(path: str | os.PathLike[str]) -> None:
     # The name of mkstemp, and no more: "a.txt" leaves the parts of its neighbours alone.
     name = re.compile(re.escape(_part_prefix(target)) + r"[a-z0-9_]{8}" + re.escape(target.suffix))
     with suppress(OSError):  # litter is no reason not to work
-        for entry in os.listdir(target.parent):
-            if name.fullmatch(entry):
-                (target.parent / entry).unlink()
+        for entry in filter(name.fullmatch, os.listdir(target.parent)):
+            part = target.parent / entry
+            if not older or time.time() - part.stat().st_mtime > older:
+                part.unlink()
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:

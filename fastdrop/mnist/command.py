@@ -17,7 +17,7 @@ from typing import Any
 from .._checks import check_int
 from .._environment import environment
 from .._extra import extra
-from .._files import check_folder
+from .._files import check_folder, remove_parts
 from .._reporting import clock, reason, say, write_json
 from . import data, models, progress, regularizers, report, runner, study
 from .results import RECORD, Results, labels
@@ -266,6 +266,7 @@ def _prepare(args: argparse.Namespace, command: str, out: Path) -> tuple[list[st
     if kept and kept["digest"] != dataset.digest:
         raise ValueError(f"the study in {out} is of other data; give --data, or another --out")
     runs = _runs(args, grids, kept, dataset)
+    remove_parts(out / STUDY)
     jobs = min(len(runs), runner.cores() if args.jobs is None else check_int("jobs", args.jobs, 1, 1024))
     if args.overwrite:
         (out / STUDY).unlink(missing_ok=True)

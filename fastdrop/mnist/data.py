@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._extra import extra
-from .._files import check_folder, whole_file
+from .._files import check_folder, remove_parts, whole_file
 from .idx import NAMES, DataError, find_sets, parse_idx, read_idx
 
 __all__ = ["MIRRORS", "SHA256", "DataError", "Dataset", "Splits", "cache_dir", "load", "parse_idx", "split"]
@@ -268,17 +267,6 @@ class _Bounded:
         self.file.write(piece)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the parts of downloads that were killed; those of another process that is at it are younger."""
-    for part in folder.glob(".*-ubyte-*.gz"):
-        try:
-            if time.time() - part.stat().st_mtime > STALE:
-                part.unlink()
-        except OSError:
-            # Another process swept it first, or it is another user's.
-            continue
-
-
 def _download(folder: Path, mirrors: Sequence[str], say: Say) -> dict[str, Path]:
     """Fetch the missing files into `folder`; a file gets its name there only once its content has been checked."""
 
@@ -290,7 +278,8 @@ def _download(folder: Path, mirrors: Sequence[str], say: Say) -> dict[str, Path]
     except OSError as error:
         # Found out before any mirror is asked, or blamed.
         raise unwritable(error) from None
-    _sweep(folder)
+    for name in SHA256:
+        remove_parts(folder / f"{name}.gz", older=STALE)
     http = extra("pooch").HTTPDownloader(timeout=TIMEOUT)
     failures = extra("requests.exceptions").RequestException
     files = {}

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import nn
+from .._files import remove_parts
 from .data import Dataset
-from .results import Record, Results, read_record, write_record
+from .results import RECORD, Record, Results, read_record, write_record
 from .study import Run
 from .training import CHECKPOINT, WEIGHTS, Step, train
 
@@ -81,6 +82,8 @@ def run_one(run: Run, dataset: Dataset, folder: Path, listen: Callable[[Step], N
     """
     own = run_folder(folder, run)
     own.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, RECORD):
+        remove_parts(own / name)
     record, model = train(run, dataset, own, listen)
     nn.save_weights(model, own / WEIGHTS)
     write_record(record, own, dataset.digest)  # from now on the run counts as finished
@@ -182,6 +185,13 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _died(process: Any, run: Run) -> WorkerDied:
+    process.join()
+    return WorkerDied(
+        f"the process of {run.key} died (exit code {process.exitcode}); memory may be short: fewer --jobs need less"
+    )
+
+
 def _share(
     runs: list[Run],
     dataset: Dataset,
@@ -210,11 +220,7 @@ def _share(
                 try:
                     heard = pipe.recv()
                 except (EOFError, ConnectionResetError):
-                    process.join()
-                    raise WorkerDied(
-                        f"the process of {run.key} died (exit code {process.exitcode}); memory may be short: "
-                        "fewer --jobs need less"
-                    ) from None
+                    raise _died(process, run) from None
                 if isinstance(heard, Step):
                     tell(Event(run, heard))
                     continue
@@ -224,7 +230,10 @@ def _share(
                 tell(Event(run, record=heard))
                 if waiting:
                     workers[pipe] = (process, waiting.pop())
-                    pipe.send(workers[pipe][1])
+                    try:
+                        pipe.send(workers[pipe][1])
+                    except (BrokenPipeError, ConnectionResetError):
+                        raise _died(process, run) from None
                 else:
                     pipe.close()
                     del workers[pipe]

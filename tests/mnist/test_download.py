@@ -236,7 +236,7 @@ def test_a_download_that_is_stopped(
     if by == "SIGKILL":
         # Nobody could tidy up: a part is left, under a name that no run takes.
         part = folder / left.pop(0)
-        assert part.name.startswith(".train-labels-idx1-ubyte-")
+        assert part.name.startswith(".train-labels-idx1-ubyte.part-")
         os.utime(part, (0, 0))
     assert left == ["train-images-idx3-ubyte.gz"]
 
@@ -276,14 +276,14 @@ def test_only_old_parts_are_swept(put: Put, alone: Path, mirror: tuple[str, type
     folder = put(alone / "mnist")
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     for name, age in (
-        (".t10k-labels-idx1-ubyte-a.gz", 4000),
-        (".t10k-labels-idx1-ubyte-b.gz", 100),
+        (".t10k-labels-idx1-ubyte.part-aaaaaaaa.gz", 4000),
+        (".t10k-labels-idx1-ubyte.part-bbbbbbbb.gz", 100),
         (".mine.gz", 4000),
     ):
         (folder / name).touch()
         os.utime(folder / name, times=(time.time() - age,) * 2)
     assert load(mirrors=[mirror[0]], say=lambda _: None).name == "MNIST"
-    assert sorted(p.name for p in folder.glob(".*")) == [".mine.gz", ".t10k-labels-idx1-ubyte-b.gz"]
+    assert sorted(p.name for p in folder.glob(".*")) == [".mine.gz", ".t10k-labels-idx1-ubyte.part-bbbbbbbb.gz"]
 
 
 def test_a_bad_file_in_the_cache_is_replaced(put: Put, alone: Path, mirror: tuple[str, type[Handler]]) -> None:

@@ -34,6 +34,8 @@ def show(console: Console, found: int = 0) -> None:
                 display(Event(run, Step(epoch, 5)))
                 display(Event(run, Step(epoch, 10)))
                 display(Event(run, Step(epoch, 0, ROW)))
+                if display.live:
+                    display.bars.refresh()
             display(Event(run, record=record(run)))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._extra import extra
-from ..._files import check_folder, whole_file
+from ..._files import check_folder, remove_parts, whole_file
 from ..._reporting import write_json
 from ..results import Results, names
 from . import html, scope, tables
@@ -210,6 +210,8 @@ def write(
         figure.savefig(stream, format="png")
         size = tuple(round(inches * figure.dpi) for inches in figure.get_size_inches())
         pictures.append(html.Picture(name, *PICTURES[name], _alt(results, name), stream.getvalue(), size))
+    for name in (*PICTURES, "results.json", "report.html"):
+        remove_parts(path / name)
     for picture in pictures:
         with whole_file(path / picture.file) as part:
             part.write_bytes(picture.content)
