@@ -89,5 +89,5 @@ def numbers(results: Results, comparisons: Sequence[Comparison], summary: str, f
             }
             for each in comparisons
         ],
-        "records": records,
+        "runs": records,
     }

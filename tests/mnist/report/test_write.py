@@ -142,9 +142,9 @@ def test_the_numbers(tmp_path: Path) -> None:
     assert (pair["first"], pair["second"], pair["baseline"]) == ("none", "dropout", True)
     assert pair["test_accuracy"]["mean"] == pytest.approx(0.005)
     assert pair["test_accuracy"]["p"] < pair["test_accuracy"]["p_holm"] < 0.001
-    assert len(held["records"]) == 10
-    assert "predicted" not in held["records"][0] and held["records"][0]["final"]["test_accuracy"] == 0.9
-    assert held["records"][3]["key"] == study().records[3].run.key
+    assert len(held["runs"]) == 10
+    assert "predicted" not in held["runs"][0] and held["runs"][0]["final"]["test_accuracy"] == 0.9
+    assert held["runs"][3]["key"] == study().records[3].run.key
 
 
 def test_no_nan_gets_into_json(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_no_nan_gets_into_json(tmp_path: Path) -> None:
         raise AssertionError(word)
 
     held = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"), parse_constant=refuse)
-    assert held["records"][0]["history"]["validation_loss"][1] is None
+    assert held["runs"][0]["history"]["validation_loss"][1] is None
     assert held["arms"][0]["measures"]["test_loss"]["n"] == 4
 
 
