@@ -84,7 +84,7 @@ def _below(results: Results, shown: Sequence[Run], metric: str = "both") -> str:
         + ("Mean over seeds, and its 95 % interval. " if many else "")
         + "Solid: validation, dashed: training, after each epoch, dropout off."
         + ("" if metric == "accuracy" else " Circle: lowest validation loss.")
-        + (" Thin lines: single runs, after the first seed of their arm stopped early." if uneven else "")
+        + (" Thin, in colour: single runs, after the first seed of their arm stopped early." if uneven else "")
     )
 
 
@@ -169,7 +169,7 @@ def _apart(results: Results, metric: str, look: dict[str, Look]) -> Any:
     title = "Loss (cross-entropy)" if metric == "loss" else "Accuracy (%)"
     below = (
         _below(results, shown, metric)
-        + " Grey: validation of the first arm of the same settings, whose panels share a scale."
+        + " Thin grey: validation of the first arm of the same settings, whose panels share a scale."
     )
     with page(width, body, f"{title}, training and validation", below) as (figure, top):
         height = top + body

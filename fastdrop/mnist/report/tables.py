@@ -187,7 +187,7 @@ def paired(results: Results, comparisons: Sequence[Comparison]) -> Table | None:
                 str(n),
                 *_difference(c.accuracy, c.accuracy_p, 100, 2),
                 *_difference(c.loss, c.loss_p, 1, 4),
-                in_words(c, one.full, other.full),
+                in_words(c, one.regularizer, other.regularizer),
             )
         )
     tests = sum(p is not None for c in comparisons for p in (c.accuracy_p, c.loss_p))
