@@ -30,7 +30,7 @@ $(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install -q -e '.[$*]'
 	@touch $@
 
-mnist: $(VENV)/.installed-mnist ## train two CNNs on MNIST, without and with dropout (ARGS="--help" for options)
+mnist: $(VENV)/.installed-mnist ## train CNNs on MNIST, without and with dropout, and report (ARGS="--help" for options)
 	$(BIN)/fastdrop mnist $(ARGS)
 
 test: $(VENV)/.installed-test test-c ## the tests, in C under the sanitizers and in Python

@@ -112,7 +112,7 @@ def test_a_study_is_not_overwritten_by_chance(run: Command, files: Path, tmp_pat
     assert code == 0
     assert "finished runs are not repeated" in text and "6/6  " in text
     assert all(path.read_bytes() == content for path, content in records.items())
-    assert len(held(tmp_path / "o")["records"]) == 6
+    assert len(held(tmp_path / "o")["runs"]) == 6
     code, text, _ = run(*study, "--overwrite")
     assert code == 0
     assert "finished before" not in text

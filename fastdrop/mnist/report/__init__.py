@@ -25,7 +25,7 @@ from .numbers import numbers
 from .sweeps import against_p, against_size
 from .uncertain import uncertain
 
-__all__ = ["PICTURES", "notes", "summary", "table", "write"]
+__all__ = ["PICTURES", "draw", "notes", "summary", "table", "write"]
 
 #: What can be drawn, in the order of the report: the file, its heading, and what stands under it.
 PICTURES = {
@@ -151,7 +151,7 @@ def _alt(results: Results, name: str) -> str:
     return f"{what}. {scope.about(results)}."
 
 
-def _draw(results: Results, tell: Callable[[str], Any] | None) -> tuple[dict[str, Any], str | None]:
+def draw(results: Results, tell: Callable[[str], Any] | None) -> tuple[dict[str, Any], str | None]:
     """The figures by their files, and why there are no uncertain digits."""
     found = uncertain(results, tell)
     why = found if isinstance(found, str) else None
@@ -203,7 +203,7 @@ def write(
     path = check_folder(folder)
     comparisons = compare(results)
     said = summary(results, comparisons)
-    figures, why = _draw(results, tell)
+    figures, why = draw(results, tell)
     pictures = []
     for name, figure in figures.items():
         stream = io.BytesIO()

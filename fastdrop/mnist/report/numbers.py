@@ -19,10 +19,13 @@ __all__ = ["SCHEMA", "numbers"]
 SCHEMA = 2
 
 
-def _paired(found: Paired | None, corrected: float | None) -> dict[str, Any] | None:
+def _paired(found: Paired | None, corrected: float | None, unit: float = 1.0) -> dict[str, Any] | None:
     if found is None:
         return None
-    return {**dataclasses.asdict(found.difference), "p": found.p_value, "p_holm": corrected}
+    difference = dataclasses.asdict(found.difference)
+    for name in ("mean", "std", "half"):
+        difference[name] = None if difference[name] is None else unit * difference[name]
+    return {**difference, "p": found.p_value, "p_holm": corrected}
 
 
 def numbers(results: Results, comparisons: Sequence[Comparison], summary: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +42,7 @@ def numbers(results: Results, comparisons: Sequence[Comparison], summary: str, f
     Returns
     -------
     dict
-        Accuracies are in percent in ``arms``, fractions elsewhere; ``half`` is half the width of the 95 % interval. The
+        Accuracies are in percent in ``arms`` and ``comparisons``, fractions in ``runs``; ``half`` is half the width of the 95 % interval. The
         classes that a run read stand in its own ``record.json``.
     """
     data = results.dataset
@@ -84,7 +87,7 @@ def numbers(results: Results, comparisons: Sequence[Comparison], summary: str, f
                 "first": named[each.first],
                 "second": named[each.second],
                 "baseline": each.baseline,
-                "test_accuracy": _paired(each.accuracy, each.accuracy_p),
+                "test_accuracy": _paired(each.accuracy, each.accuracy_p, 100.0),
                 "test_loss": _paired(each.loss, each.loss_p),
             }
             for each in comparisons
