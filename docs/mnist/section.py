@@ -88,7 +88,8 @@ def dropconnect_section(results, command):
     yield "|---|---:|---:|---:|"
     for arm in results.arms:
         found = statistics.estimate([100 * (1 - record.final["test_accuracy"]) for record in results.of(arm)])
-        yield f"| {parse(arm.regularizer).label} | {found.mean:.2f} ± {found.half:.2f} | {found.std:.2f} | {PAPER[arm.regularizer]:.2f} |"
+        cells = (f"{found.mean:.2f} ± {found.half:.2f}", f"{found.std:.2f}", f"{PAPER[arm.regularizer]:.2f}")
+        yield f"| {parse(arm.regularizer).label} | {' | '.join(cells)} |"
     run = results.records[0].run
     yield ""
     yield (

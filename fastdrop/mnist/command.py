@@ -58,6 +58,9 @@ a file for --config: lists for models, regularizers, p, train_sizes and seeds, n
   regularizers = ["dropout"]
 """
 
+#: Arms that are named before a study; more are counted.
+FEW = 6
+
 #: The file that says what a folder's study is.
 STUDY = "study.json"
 
@@ -303,16 +306,17 @@ def _go(
 
 def _announce(runs: Sequence[study.Run], dataset: data.Dataset, jobs: int) -> None:
     print(f"{dataset.name} ({dataset.source})")
-    train, validation, seeds = (
-        " or ".join(f"{value:,}" for value in sorted({getattr(run, name) for run in runs}))
-        for name in ("train_size", "validation_size", "seed")
+    train, validation = (
+        report.joined([f"{value:,}" for value in sorted({getattr(run, name) for run in runs})], "or")
+        for name in ("train_size", "validation_size")
     )
     print(
         f"{train} training and {validation} validation images, of the {len(dataset.train_labels):,} in the training "
         f"file; all {len(dataset.test_labels):,} test images"
     )
     arms = labels(list(dict.fromkeys(run.arm for run in runs)))
-    print(f"{len(runs)} runs, {jobs} at a time: {'; '.join(arms.values())}; seeds {seeds}", flush=True)
+    told = "; ".join(arms.values()) if len(arms) <= FEW else f"{len(arms)} arms"
+    print(f"{len(runs)} runs, {jobs} at a time: {told}; seeds {report.span(run.seed for run in runs)}", flush=True)
 
 
 def _show(results: Results, console: Any, out: Path, command: str, seconds: float) -> int:

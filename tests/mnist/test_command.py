@@ -68,7 +68,7 @@ def test_a_study_from_end_to_end(run: Command, files: Path, tmp_path: Path) -> N
     assert code == 0, errors
     assert not {"\x1b", "\r"} & set(text)
     assert "40 training and 2,000 validation images, of the 5,050 in the training file; all 30 test images" in text
-    assert "4 runs, " in text and "none; alpha; seeds 5 or 6" in text
+    assert "4 runs, " in text and "none; alpha; seeds 5 and 6" in text
     assert "4/4  " in text
     assert (out / "report.html").is_file()
     assert str(out / "report.html") in text

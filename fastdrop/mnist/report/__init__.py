@@ -22,10 +22,11 @@ from .confusion import confusion
 from .curves import curves
 from .digits import predictions, uncertain_digits
 from .numbers import numbers
+from .scope import joined, span
 from .sweeps import against_p, against_size
 from .uncertain import uncertain
 
-__all__ = ["PICTURES", "draw", "notes", "summary", "table", "write"]
+__all__ = ["PICTURES", "draw", "joined", "notes", "span", "summary", "table", "write"]
 
 #: What can be drawn, in the order of the report: the file, its heading, and what stands under it.
 PICTURES = {
@@ -152,7 +153,19 @@ def _alt(results: Results, name: str) -> str:
 
 
 def draw(results: Results, tell: Callable[[str], Any] | None) -> tuple[dict[str, Any], str | None]:
-    """The figures by their files, and why there are no uncertain digits."""
+    """Draw what a study has the runs for.
+
+    Parameters
+    ----------
+    results : Results
+    tell : callable, optional
+        Told what takes seconds.
+
+    Returns
+    -------
+    dict, str or None
+        Figures by their files, of `PICTURES`; why there are no uncertain images.
+    """
     found = uncertain(results, tell)
     why = found if isinstance(found, str) else None
     figures: dict[str, Any] = {

@@ -42,8 +42,8 @@ def numbers(results: Results, comparisons: Sequence[Comparison], summary: str, f
     Returns
     -------
     dict
-        Accuracies are in percent in ``arms`` and ``comparisons``, fractions in ``runs``; ``half`` is half the width of the 95 % interval. The
-        classes that a run read stand in its own ``record.json``.
+        Accuracies are in percent in ``arms`` and ``comparisons``, fractions in ``runs``; ``half`` is half the width of
+        the 95 % interval. The classes that a run read stand in its own ``record.json``.
     """
     data = results.dataset
     named = labels(results.arms)
