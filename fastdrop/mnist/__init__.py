@@ -6,14 +6,17 @@ command ``fastdrop mnist`` does all of it; in Python::
 
     from fastdrop import mnist
 
-    digits = mnist.load()
-    runs = mnist.expand([{"regularizers": ["none", "dropout"]}], digits, "quick")
-    results = mnist.execute(runs, digits, pathlib.Path("results"))
+    if __name__ == "__main__":  # processes are started
+        digits = mnist.load()
+        runs = mnist.expand([{"regularizers": ["none", "dropout"]}], digits, "quick")
+        results = mnist.execute(runs, digits, pathlib.Path("results"))
+        mnist.report.write(results, "results")
 
 Importing this needs NumPy alone; `load` may need pooch or scikit-learn, training threadpoolctl and safetensors, and
 what looks at results SciPy, rich and Matplotlib: ``pip install "fastdrop[mnist]"`` brings them.
 """
 
+from . import report
 from .data import DataError, Dataset, load, split
 from .models import make
 from .regularizers import parse
@@ -34,6 +37,7 @@ __all__ = [
     "make",
     "parse",
     "read_toml",
+    "report",
     "split",
     "train",
 ]

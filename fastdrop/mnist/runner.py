@@ -116,6 +116,11 @@ def execute(
     -------
     Results
 
+    Notes
+    -----
+    The processes are spawned: a script that calls this with more than one job has to do so under
+    ``if __name__ == "__main__":``, as with everything that uses `multiprocessing`.
+
     Raises
     ------
     OSError
@@ -158,15 +163,16 @@ def _seldom(listen: Callable[[Step], Any]) -> Callable[[Step], None]:
     return heard
 
 
-def _work(pipe: multiprocessing.connection.Connection, dataset: Dataset, folder: Path) -> None:
-    """Do what comes through the pipe, and answer with steps and records. It ends when the other side is gone."""
+def _work(pipe: multiprocessing.connection.Connection, folder: Path) -> None:
+    """Take the data and then runs through the pipe, answer with steps and records; end when the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to answer
-    with suppress(EOFError, BrokenPipeError):
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        dataset: Dataset = pipe.recv()
         while True:
             run: Run = pipe.recv()
             try:
                 pipe.send(run_one(run, dataset, folder, _seldom(pipe.send)))
-            except BrokenPipeError:
+            except (BrokenPipeError, ConnectionResetError):
                 raise
             except Exception as error:
                 pipe.send(error)
@@ -185,11 +191,22 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _send(pipe: Any, process: Any, run: Run, what: Any) -> None:
+    try:
+        pipe.send(what)
+    except (BrokenPipeError, ConnectionResetError):
+        raise _died(process, run) from None
+
+
 def _died(process: Any, run: Run) -> WorkerDied:
     process.join()
-    return WorkerDied(
-        f"the process of {run.key} died (exit code {process.exitcode}); memory may be short: fewer --jobs need less"
+    killed = process.exitcode is not None and process.exitcode < 0
+    advice = (
+        "memory may be short: fewer --jobs need less"
+        if killed
+        else 'what it wrote says why; a script that calls execute needs if __name__ == "__main__"'
     )
+    return WorkerDied(f"the process of {run.key} died (exit code {process.exitcode}); {advice}")
 
 
 def _share(
@@ -207,12 +224,15 @@ def _share(
     try:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, dataset, folder), daemon=True)
+            process = context.Process(target=_work, args=(theirs, folder), daemon=True)
             with _deaf():
                 process.start()
             theirs.close()
-            workers[ours] = (process, waiting.pop())
-            ours.send(workers[ours][1])
+            run = waiting.pop()
+            workers[ours] = (process, run)
+            # Not as arguments: multiprocessing waits for ever where a process dies before it has read a long one.
+            _send(ours, process, run, dataset)
+            _send(ours, process, run, run)
         while workers:
             for ready in multiprocessing.connection.wait(list(workers)):
                 pipe: Any = ready
@@ -229,11 +249,9 @@ def _share(
                 done[run] = heard
                 tell(Event(run, record=heard))
                 if waiting:
-                    workers[pipe] = (process, waiting.pop())
-                    try:
-                        pipe.send(workers[pipe][1])
-                    except (BrokenPipeError, ConnectionResetError):
-                        raise _died(process, run) from None
+                    run = waiting.pop()
+                    workers[pipe] = (process, run)
+                    _send(pipe, process, run, run)
                 else:
                     pipe.close()
                     del workers[pipe]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +179,21 @@ def test_messages_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     now += 1
     listen(Step(2, 2))
     assert heard == [Step(1, 1), Step(1, 3, row), Step(2, 2)]
+
+
+def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
+    # More data than a pipe takes at once: whoever sends them to a process that has died must not wait for ever.
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, numpy as np\nfrom fastdrop.mnist import Dataset, execute, expand\n"
+        "images, labels = np.zeros((2000, 28, 28), np.uint8), np.arange(2000, dtype=np.uint8) % 10\n"
+        "data = Dataset('blank', 'here', images, labels, images, labels)\n"
+        "grid = {'train_sizes': 50, 'validation_size': 50, 'epochs': 1}\n"
+        "execute(expand([grid], data), data, pathlib.Path('o'), jobs=2)\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 1
+    assert 'a script that calls execute needs if __name__ == "__main__"' in done.stderr.splitlines()[-1]
