@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from ..functional import check_p
 
-__all__ = ["REGULARIZERS", "Plan", "Regularizer", "parse"]
+__all__ = ["REGULARIZERS", "Plan", "Regularizer", "parse", "parts_of"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,17 @@ def _exactly(value: float) -> str:
     return short if float(short) == value else repr(value)
 
 
+def parts_of(text: str) -> list[str]:
+    """Take a text apart at each ``+`` that joins names; that of ``1e+06`` stands before a digit.
+
+    Examples
+    --------
+    >>> parts_of("dropout + max-norm=1e+06")
+    ['dropout', 'max-norm=1e+06']
+    """
+    return [part.strip() for part in re.split(r"\+(?!\d)", text)]
+
+
 def parse(text: str) -> Plan:
     """Read a regularizer: names of `REGULARIZERS` joined by ``+``, each with ``=value`` where it takes one.
 
@@ -160,7 +172,7 @@ gaussian, alpha, variational, zoneout, dropconnect, batch-norm, l2, max-norm, la
         return ValueError(f"regularizer {text!r}: {why}")
 
     values: dict[str, float | None] = {}
-    for part in text.split("+"):
+    for part in parts_of(text):
         name, equals, given = (piece.strip() for piece in part.partition("="))
         if name not in REGULARIZERS:
             raise wrong(f"there is none of that name; there are none, {', '.join(REGULARIZERS)}")

@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._checks import check_int
+from .._checks import check_int, check_real
 from .._extra import extra
 from .data import Dataset
 from .models import MODELS, check
-from .regularizers import parse
+from .regularizers import parse, parts_of
 
 __all__ = ["AXES", "PRESETS", "Run", "expand", "preset", "read_toml"]
 
 #: What a grid may list: the product of these lists is run. Everything else in it is a setting of `Run`.
 AXES = ("models", "regularizers", "p", "train_sizes", "seeds")
+
+#: Runs that a grid may have of each model: more are a slip of the pen, and would fill the memory before the first.
+MOST = 100_000
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine")
@@ -106,9 +109,9 @@ class Run:
                 raise ValueError(f"{name} has to be at least {bound}, but got {value}")
         if isinstance(self.lr, bool) or not isinstance(self.lr, (int, float)):
             raise TypeError(f"lr has to be a number, but got {self.lr!r}")
+        object.__setattr__(self, "lr", check_real("lr", self.lr))
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"lr has to be above 0, but got {self.lr}")
-        object.__setattr__(self, "lr", float(self.lr))
         for name, words in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} has to be one of {', '.join(words)}, but got {getattr(self, name)!r}")
@@ -176,7 +179,7 @@ def read_toml(path: str | Path) -> list[dict[str, Any]]:
     except ValueError as error:  # no UTF-8, or no TOML
         raise ValueError(f"{path}: not a TOML file: {error}") from None
     grids = content.pop("grid", [{}])
-    if not isinstance(grids, list) or not all(isinstance(grid, dict) for grid in grids):
+    if not isinstance(grids, list) or not grids or not all(isinstance(grid, dict) for grid in grids):
         raise ValueError(f"{path}: grid has to be tables, each headed [[grid]]")
     return [{**content, **grid} for grid in grids]
 
@@ -233,7 +236,10 @@ def expand(grids: Iterable[Mapping[str, Any]], dataset: Dataset, named: str = "d
             held = check_int("validation_size", settings["validation_size"], 1, have)
             sizes = [have - held if size == "all" else size for size in _list("train_sizes", settings["train_sizes"])]
             rest = {name: value for name, value in settings.items() if name not in AXES}
-            for regularizer, size, seed in itertools.product(regularizers, sizes, _seeds(settings["seeds"])):
+            seeds = _seeds(settings["seeds"])
+            if len(regularizers) * len(sizes) * len(seeds) > MOST:
+                raise ValueError(f"a grid has at most {MOST} runs of each model; fewer seeds, sizes or p, please")
+            for regularizer, size, seed in itertools.product(regularizers, sizes, seeds):
                 run = Run(model=model, regularizer=regularizer, train_size=size, seed=seed, **rest)
                 if run.train_size + run.validation_size > have:
                     raise ValueError(
@@ -259,11 +265,11 @@ def _strings(name: str, value: Any) -> list[str]:
     return values
 
 
-def _seeds(value: Any) -> list[int]:
+def _seeds(value: Any) -> Sequence[int]:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
             raise ValueError(f"seeds has to be a number from 1 on, or a list of seeds, but got {value}")
-        return list(range(value))
+        return range(value)
     return _list("seeds", value)
 
 
@@ -281,4 +287,4 @@ def _regularizers(value: Any, p: Any) -> list[str]:
 
 
 def _with_p(text: str, noise: str, p: float) -> str:
-    return "+".join(f"{noise}={p}" if part.strip() == noise else part for part in text.split("+"))
+    return "+".join(f"{noise}={p}" if part == noise else part for part in parts_of(text))

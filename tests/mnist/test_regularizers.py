@@ -39,6 +39,14 @@ def test_a_text_holds_every_p(p: float) -> None:
     assert parse(parse(f"dropout={p}").text).p == p
 
 
+@pytest.mark.parametrize("value", [1e6, 1e20, 12345678.0, 1e-9])
+def test_a_text_holds_every_value(value: float) -> None:
+    plan = parse(f"l2+max-norm={value!r}+early-stopping=2")
+    assert plan.max_norm == value
+    assert parse(plan.text) == plan
+    assert parse(f"max-norm={value:.9e} + l2+early-stopping=2") == plan
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
