@@ -194,6 +194,8 @@ def _kept(out: Path, args: argparse.Namespace) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         for each in found["runs"]:
             study.Run(**each)
+        if not (found["runs"] and isinstance(found["data"], (str, type(None)))):
+            raise ValueError("no runs, or no folder of data")
         return {name: found[name] for name in ("runs", "data", "digest")}
     except FileNotFoundError:
         raise ValueError(f"{out} holds no study to go on with: leave out --resume") from None

@@ -18,10 +18,14 @@ from .data import Dataset
 from .regularizers import parse
 from .study import Run
 
-__all__ = ["RECORD", "Name", "Record", "Results", "labels", "names", "read_record", "write_record"]
+__all__ = ["HISTORY", "RECORD", "Name", "Record", "Results", "labels", "names", "read_record", "write_record"]
 
 #: The file that says that a run is finished; it is written last.
 RECORD = "record.json"
+
+#: What is measured after each epoch, and in the end.
+HISTORY = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
+FINAL = (*HISTORY[:-1], "test_loss", "test_accuracy")
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,17 @@ class Record:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Record:
-        """Read what `to_dict` gave."""
+        """Read what `to_dict` gave; ValueError or KeyError where something is missing."""
+        history = {name: [_number(value) for value in data["history"][name]] for name in HISTORY}
+        final = {} if data["diverged"] is not None else {name: _number(data["final"][name]) for name in FINAL}
+        if len({len(values) for values in history.values()}) > 1 or not (history["seconds"] or data["diverged"]):
+            raise ValueError("the history is not whole")
         return cls(
             Run(**data["run"]),
             tuple(data["layers"]),
             int(data["parameters"]),
-            {name: [_number(value) for value in values] for name, values in data["history"].items()},
-            {name: _number(value) for name, value in data["final"].items()},
+            history,
+            final,
             np.array(data["predicted"].split(), np.int64),
             data["diverged"],
         )

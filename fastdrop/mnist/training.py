@@ -20,7 +20,7 @@ from .._extra import extra
 from .data import Bytes, Dataset, split
 from .models import make
 from .regularizers import Plan, parse
-from .results import Record
+from .results import HISTORY, Record
 from .study import Run
 
 __all__ = ["MEASURED", "Step", "normalise", "prepare", "train"]
@@ -117,8 +117,7 @@ class _Recorder(nn.Callback):
     def __init__(self, train: Labelled, listen: Callable[[Step], None] | None) -> None:
         self.train = train[0][:MEASURED], train[1][:MEASURED]
         self.listen = listen
-        names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds")
-        self.history: dict[str, list[float]] = {name: [] for name in names}
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
 
     def on_batch_end(self, epoch: int, seen: int) -> None:
         if self.listen:

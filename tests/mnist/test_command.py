@@ -122,7 +122,13 @@ def test_a_study_is_not_overwritten_by_chance(run: Command, files: Path, tmp_pat
 def test_what_is_resumed_has_to_be_there_and_whole(run: Command, files: Path, tmp_path: Path) -> None:
     code, _, errors = run("mnist", "--resume", "--out", "o")
     assert (code, errors) == (2, "fastdrop: o holds no study to go on with: leave out --resume\n")
-    for content in ("", "{}", '{"runs": [{"model": "x"}], "data": null, "digest": ""}'):
+    for content in (
+        "",
+        "{}",
+        '{"runs": [{"model": "x"}], "data": null, "digest": ""}',
+        '{"runs": [], "data": null, "digest": ""}',
+        '{"runs": [{}], "data": 3, "digest": ""}',
+    ):
         (tmp_path / "o" / "study.json").write_text(content, encoding="utf-8")
         code, _, errors = run("mnist", "--resume", "--out", "o")
         assert code == 2

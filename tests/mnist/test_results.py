@@ -66,6 +66,17 @@ def test_a_record_without_an_entry_is_named(tmp_path: Path) -> None:
         (tmp_path / RECORD).write_text(json.dumps({key: value for key, value in held.items() if key != name}))
         with pytest.raises(ValueError, match="no record of a run"):
             read_record(made.run, tmp_path, "abc")
+    for place in ("history", "final"):
+        for name in held[place]:
+            part = {key: value for key, value in held[place].items() if key != name}
+            (tmp_path / RECORD).write_text(json.dumps({**held, place: part}))
+            with pytest.raises(ValueError, match="no record of a run"):
+                read_record(made.run, tmp_path, "abc")
+    for values in ([], held["history"]["seconds"][1:]):
+        history = dict.fromkeys(held["history"], []) if not values else {**held["history"], "seconds": values}
+        (tmp_path / RECORD).write_text(json.dumps({**held, "history": history}))
+        with pytest.raises(ValueError, match="history is not whole"):
+            read_record(made.run, tmp_path, "abc")
 
 
 def test_best_epoch_and_gap() -> None:
