@@ -73,7 +73,7 @@ def test_a_record_without_an_entry_is_named(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match="no record of a run"):
                 read_record(made.run, tmp_path, "abc")
     for values in ([], held["history"]["seconds"][1:]):
-        history = dict.fromkeys(held["history"], []) if not values else {**held["history"], "seconds": values}
+        history = {key: [] for key in held["history"]} if not values else {**held["history"], "seconds": values}
         (tmp_path / RECORD).write_text(json.dumps({**held, "history": history}))
         with pytest.raises(ValueError, match="history is not whole"):
             read_record(made.run, tmp_path, "abc")
