@@ -40,6 +40,7 @@ cdef extern from "fd_layers.h":
     void fd_max_pool_grad(fd_dtype, const fd_windows *, const void *dy, const uint16_t *winner, void *dx) nogil
 
 CONV_PANEL = 1 << 17  # floats of packed weights that are to stay in a level 2 cache: half a MiB
+CONV_IMAGE = 1 << 40  # floats of a padded image
 
 
 cdef fd_dtype real_code(cnp.ndarray x, str name) except *:
@@ -249,7 +250,9 @@ cdef int read_conv(fd_conv *s, tuple images, tuple results, tuple geometry) exce
 
 cdef bint takes(const fd_conv *s):
     return (s.kernels != NULL and s.kh * s.kw <= FD_CONV_RUNS and s.c > 0 and s.o > 0
-            and fd_conv_panel(s) <= CONV_PANEL)
+            and fd_conv_panel(s) <= CONV_PANEL
+            # Sizes of memory are counted in 64 bits, which padding on all sides can run over.
+            and <double>(s.h + 2 * s.ph) * <double>(s.w + 2 * s.pw) * s.c < CONV_IMAGE)
 
 
 cdef object check_takes(const fd_conv *s):

@@ -237,6 +237,11 @@ PLAIN = ((1, 1), (1, 1), (0, 0), (1, 1))
 IMAGES = np.ones((1, 4, 4, 2), np.float32)
 
 
+def test_padding_that_runs_over_64_bits_is_not_taken() -> None:
+    pad = 2**30 - 1  # (2 + 2 pad)^2 * 4 floats: 2^64
+    assert not _core.conv_takes((1, 2, 2, 4), (1, 1, 1, 4), ((1, 1), (1, 1), (pad, pad), (1, 1)))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
