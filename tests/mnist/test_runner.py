@@ -151,6 +151,22 @@ def test_an_interruption_ends_every_process(
     assert all_numbers(execute(runs, dataset, tmp_path, jobs=1)) == all_numbers(results)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to keep away")
+def test_not_even_the_first_process_hears_a_ctrl_c() -> None:
+    script = (
+        "import multiprocessing, signal\n"
+        "from fastdrop.mnist.runner import _deaf\n"
+        "with _deaf():\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=print)\n"
+        "    process.start()\n"
+        "    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)\n"
+        "process.join()\n"
+    )
+    # In a fresh interpreter: the first process brings multiprocessing's resource tracker along.
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["True"]
+
+
 def test_a_process_that_dies_is_told(dataset: Dataset, runs: list[Run], results: Results, tmp_path: Path) -> None:
     def kill(event: Event) -> None:
         for child in multiprocessing.active_children():
