@@ -297,13 +297,13 @@ def _go(
     try:
         with progress.Display(console, runs, jobs) as display:
             results = runner.execute(runs, dataset, out, jobs=jobs, listen=display)
+        return _show(results, console, out, command, time.monotonic() - started)
     except KeyboardInterrupt:
         say(f"interrupted; {again}")
         return INTERRUPTED
-    except (OSError, ValueError, runner.WorkerDied) as error:
+    except (OSError, ValueError, MemoryError, runner.WorkerDied) as error:
         say(f"{reason(error)}; {again}")
         return FAILED
-    return _show(results, console, out, command, time.monotonic() - started)
 
 
 def _announce(runs: Sequence[study.Run], dataset: data.Dataset, jobs: int) -> None:
@@ -324,13 +324,9 @@ def _announce(runs: Sequence[study.Run], dataset: data.Dataset, jobs: int) -> No
 def _show(results: Results, console: Any, out: Path, command: str, seconds: float) -> int:
     console.print(report.table(results))
     print(report.notes(results))
-    try:
-        finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        facts: dict[str, Any] = {"command": command, "finished": finished, "environment": environment()}
-        files = report.write(results, out, tell=say, **facts)
-    except OSError as error:
-        say(reason(error))
-        return FAILED
+    finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    facts: dict[str, Any] = {"command": command, "finished": finished, "environment": environment()}
+    files = report.write(results, out, tell=say, **facts)
     print(f"{clock(seconds)} minutes; wrote {', '.join(str(path) for path in files)}")
     diverged = [record for record in results.records if record.diverged]
     if diverged:

@@ -259,7 +259,24 @@ def test_ctrl_c_is_one_line_and_130(run: Command, fake: list[Any], tmp_path: Pat
     assert (tmp_path / "my out" / "study.json").is_file()
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device", "o/runs/x"), runner.WorkerDied("it died")])
+def test_ctrl_c_during_the_report_says_what_is_kept(
+    run: Command, files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def write(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command.report, "write", write)
+        code, _, errors = run("mnist", "--data", files, "--out", "o", *SMALL)
+    assert code == 130
+    assert errors.endswith("fastdrop: interrupted; what is done is kept: fastdrop mnist --resume --out o\n")
+    code, text, _ = run("mnist", "--resume", "--out", "o")
+    assert code == 0 and "all were finished before" in text
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device", "o/runs/x"), runner.WorkerDied("it died"), MemoryError("too much")]
+)
 def test_what_ends_a_study_early_is_told_and_1(run: Command, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def execute(*_: object, **__: object) -> None:
         raise error
