@@ -119,6 +119,17 @@ def test_a_study_is_not_overwritten_by_chance(run: Command, files: Path, tmp_pat
     assert len(list((tmp_path / "o" / "runs").iterdir())) == 4
 
 
+def test_overwriting_forgets_the_report_too(run: Command, fake: list[Any], tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    assert run("mnist", "--offline", "--out", "o")[0] == 130
+    for name in ("report.html", "results.json", "gap.png", "notes.txt"):
+        (out / name).write_text("old", encoding="utf-8")
+    assert run("mnist", "--offline", "--out", "o", "--overwrite", "--epochs", 0)[0] == 2
+    assert (out / "report.html").exists()  # what is refused changes nothing
+    assert run("mnist", "--offline", "--out", "o", "--overwrite")[0] == 130
+    assert {path.name for path in out.iterdir()} == {".lock", "notes.txt", "study.json"}
+
+
 def test_what_is_resumed_has_to_be_there_and_whole(run: Command, files: Path, tmp_path: Path) -> None:
     code, _, errors = run("mnist", "--resume", "--out", "o")
     assert (code, errors) == (2, "fastdrop: o holds no study to go on with: leave out --resume\n")
