@@ -67,8 +67,10 @@ def _range(curves: Sequence[_Curve], metric: str) -> tuple[float, float]:
     """What follows the first epochs: these would squeeze everything else."""
     late = [v for c in curves for v in c.mean[len(c.mean) // 5 :] if math.isfinite(v)]
     low, high = (min(late), max(late)) if late else (0.0, 1.0)
+    if metric == "loss":  # from 0, with room for a mark at the top
+        return 0.0, 1.08 * high or 0.05
     room = 0.08 * (high - low) or 0.05
-    return (0.0, high + room) if metric == "loss" else (low - room, min(high + room, 100 + room))
+    return low - room, min(high + room, 100 + room)
 
 
 def _whole_epochs(axis: Any, longest: int) -> None:

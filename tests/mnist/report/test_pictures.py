@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastdrop.mnist.report.confusion import confusion, count
-from fastdrop.mnist.report.curves import curves
+from fastdrop.mnist.report.curves import _Curve, _range, curves
 from fastdrop.mnist.report.digits import predictions
 from fastdrop.mnist.report.sweeps import against_p, against_size
 from fastdrop.mnist.results import Results
@@ -172,3 +172,7 @@ def test_other_data(classes: int, size: tuple[int, int]) -> None:
 def test_nothing_is_drawn_of_runs_that_diverged() -> None:
     assert curves(failed()) == {}
     assert [draw(failed()) for draw in (against_size, against_p, predictions, confusion)] == [None] * 4
+
+
+def test_equal_losses_leave_room_for_their_mark() -> None:
+    assert _range([_Curve([2.0], [2.0], [2.0], [])], "loss") == (0.0, pytest.approx(2.16))
