@@ -280,7 +280,9 @@ def _prepare(args: argparse.Namespace, command: str, out: Path) -> tuple[list[st
         shutil.rmtree(out / "runs", ignore_errors=True)
     _check_room(runs, dataset, out, jobs)
     held = [dataclasses.asdict(run) for run in runs]
-    write_json(out / STUDY, {"schema": 1, "command": command, "data": folder, "digest": dataset.digest, "runs": held})
+    # Absolute, for a --resume from another folder.
+    where = None if folder is None else str(Path(folder).expanduser().absolute())
+    write_json(out / STUDY, {"schema": 1, "command": command, "data": where, "digest": dataset.digest, "runs": held})
     return runs, dataset, jobs
 
 

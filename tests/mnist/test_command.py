@@ -119,6 +119,16 @@ def test_a_study_is_not_overwritten_by_chance(run: Command, files: Path, tmp_pat
     assert len(list((tmp_path / "o" / "runs").iterdir())) == 4
 
 
+def test_a_study_is_resumed_from_another_folder(
+    run: Command, files: Path, fake: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert run("mnist", "--data", os.path.relpath(files), "--out", "o", *SMALL)[0] == 130
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, _, errors = run("mnist", "--resume", "--out", "../o")
+    assert (code, len(fake)) == (130, 2), errors
+
+
 def test_overwriting_forgets_the_report_too(run: Command, fake: list[Any], tmp_path: Path) -> None:
     out = tmp_path / "o"
     assert run("mnist", "--offline", "--out", "o")[0] == 130
