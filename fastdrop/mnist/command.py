@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--p", type=float, nargs="+", metavar="P", help="probabilities to drop, where a regularizer tells none")
     add("--train-size", type=_size, nargs="+", metavar="N", help='training images; "all" for the whole file')
+    add("--validation-size", type=int, metavar="N", help="images to validate on, from the training file too")
     add("--seeds", type=int, metavar="N", help="how many seeds")
     add("--seed", type=int, metavar="N", help="the first of them (default: 0)")
     add("--config", metavar="FILE", help="a TOML file with all of this; options given here go before it")
@@ -88,7 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = how.add_argument
     add("--epochs", type=int, metavar="N", help="passes over the training images")
     add("--batch-size", type=int, metavar="N", help="images per step")
+    add("--optimizer", choices=study.OPTIMIZERS, help="SGD has a momentum of .9 (default: the model's)")
     add("--lr", type=float, metavar="X", help="the learning rate")
+    add("--schedule", choices=study.SCHEDULES, help="how the learning rate goes on (default: the model's)")
     add("--jobs", type=int, metavar="N", help="runs at once (default: one for each core); results do not depend on it")
     where = parser.add_argument_group("where things are")
     add = where.add_argument
@@ -158,10 +161,18 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         "train_sizes": args.train_size,
         "seeds": args.seeds,
         "epochs": args.epochs,
+        "validation_size": args.validation_size,
         "batch_size": args.batch_size,
+        "optimizer": args.optimizer,
         "lr": args.lr,
+        "schedule": args.schedule,
     }
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _asks(args: argparse.Namespace) -> bool:
+    """Whether the command line says what to run."""
+    return bool(_options(args) or args.config is not None or args.seed is not None or args.quick or args.full)
 
 
 def _runs(
@@ -171,10 +182,9 @@ def _runs(
     dataset: data.Dataset,
 ) -> list[study.Run]:
     """What is to be run: what options and a configuration file say, or else what the folder's study says."""
-    options = _options(args)
-    fresh = options or args.config is not None or args.seed is not None or args.quick or args.full
-    if kept is not None and not fresh:
+    if kept is not None and not _asks(args):
         return [study.Run(**each) for each in kept["runs"]]
+    options = _options(args)
     named = "full" if args.full else "quick" if args.quick else "default"
     runs = study.expand([{**grid, **options} for grid in grids], dataset, named)
     return [dataclasses.replace(run, seed=run.seed + (args.seed or 0)) for run in runs]
@@ -198,9 +208,13 @@ def _kept(out: Path, args: argparse.Namespace) -> dict[str, Any] | None:
             raise ValueError("no runs, or no folder of data")
         return {name: found[name] for name in ("runs", "data", "digest")}
     except FileNotFoundError:
-        raise ValueError(f"{out} holds no study to go on with: leave out --resume") from None
+        if (out / "runs").exists() and _asks(args):
+            return None  # what is asked for and finished there is not repeated
+        raise ValueError(f"{out} holds no {STUDY} to go on with: leave out --resume, or say what to run") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged ({error!r}); give the study's options again, with --overwrite") from None
+        if _asks(args):
+            return None
+        raise ValueError(f"{path}: damaged ({error!r}); --resume with the study's options makes it again") from None
 
 
 @contextmanager

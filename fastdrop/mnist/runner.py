@@ -136,6 +136,8 @@ def execute(
     for run in runs:
         record = read_record(run, run_folder(folder, run), digest)
         if record is not None:
+            # A run that was killed between its record and this:
+            (run_folder(folder, run) / CHECKPOINT).unlink(missing_ok=True)
             done[run] = record
             tell(Event(run, record=record, found=True))
     left = [run for run in runs if run not in done]

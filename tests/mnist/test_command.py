@@ -142,7 +142,10 @@ def test_overwriting_forgets_the_report_too(run: Command, fake: list[Any], tmp_p
 
 def test_what_is_resumed_has_to_be_there_and_whole(run: Command, files: Path, tmp_path: Path) -> None:
     code, _, errors = run("mnist", "--resume", "--out", "o")
-    assert (code, errors) == (2, "fastdrop: o holds no study to go on with: leave out --resume\n")
+    assert (code, errors) == (
+        2,
+        "fastdrop: o holds no study.json to go on with: leave out --resume, or say what to run\n",
+    )
     for content in (
         "",
         "{}",
@@ -362,3 +365,25 @@ def test_wrong_usage_is_2(run: Command, argv: tuple[str, ...]) -> None:
     code, text, errors = run("mnist", *argv)
     assert (code, text) == (2, "")
     assert "usage: fastdrop" in errors
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_study_is_made_again_from_its_options(run: Command, files: Path, tmp_path: Path, content: str | None) -> None:
+    study = ("mnist", "--data", files, "--out", "o", *SMALL)
+    assert run(*study)[0] == 0
+    path = tmp_path / "o" / "study.json"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content, encoding="utf-8")
+    assert run("mnist", "--resume", "--out", "o")[0] == 2
+    code, text, errors = run(*study, "--resume")
+    assert code == 0, errors
+    assert "all were finished before" in text
+    assert len(json.loads(path.read_text(encoding="utf-8"))["runs"]) == 4
+
+
+def test_how_runs_are_trained(run: Command, fake: list[Any]) -> None:
+    run("mnist", "--offline", "--optimizer", "sgd", "--schedule", "cosine", "--validation-size", 100, "--lr", 0.5)
+    ((runs, _),) = fake
+    assert {(r.optimizer, r.schedule, r.validation_size, r.lr) for r in runs} == {("sgd", "cosine", 100, 0.5)}

@@ -213,3 +213,11 @@ def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert 'a script that calls execute needs if __name__ == "__main__"' in done.stderr.splitlines()[-1]
+
+
+def test_what_a_killed_run_left_is_taken_away(dataset: Dataset, runs: list[Run], results: Results) -> None:
+    assert results.folder is not None
+    left = run_folder(results.folder, runs[0]) / CHECKPOINT
+    left.write_bytes(b"killed between the record and its end")
+    execute(runs, dataset, results.folder)
+    assert not left.exists()
