@@ -17,9 +17,10 @@ from fastdrop import mnist
 from fastdrop._files import whole_file
 from fastdrop.mnist import report, runner, statistics
 from fastdrop.mnist.regularizers import parse
-from fastdrop.mnist.report.comparisons import compare, p_text
+from fastdrop.mnist.report.comparisons import compare, in_words, p_text
 from fastdrop.mnist.report.sweeps import against_p, against_size
 from fastdrop.mnist.report.tables import PAPER
+from fastdrop.mnist.results import labels
 
 HERE = Path(__file__).parent
 README = HERE.parent.parent / "README.md"
@@ -94,10 +95,13 @@ def dropconnect_section(results, command):
     yield ""
     yield (
         f"784-800-800-10, ReLU, no augmentation: {run.train_size:,} training images (the paper: 60,000), {run.epochs} "
-        f"epochs, {len(results.of(results.arms[0]))} seeds; mean ± half the 95 % interval over seeds."
+        f"epochs, {len(results.of(results.arms[0]))} seeds; mean ± half the 95 % interval over seeds. One learning rate for "
+        f"all ({run.lr:g}, falling along a cosine), chosen among three on validation images of another seed."
     )
     yield ""
-    yield report.summary(results)
+    named = labels(results.arms)
+    others = [in_words(each, named[each.first], named[each.second]) for each in compare(results) if not each.baseline]
+    yield " ".join([report.summary(results), *others])
     yield ""
     yield f"Made by `{command}`, and `python docs/mnist/section.py dropconnect OUT`."
 
