@@ -95,8 +95,8 @@ def dropconnect_section(results, command):
     yield ""
     yield (
         f"784-800-800-10, ReLU, no augmentation: {run.train_size:,} training images (the paper: 60,000), {run.epochs} "
-        f"epochs, {len(results.of(results.arms[0]))} seeds; mean ± half the 95 % interval over seeds. One learning rate "
-        f"for all ({run.lr:g}, falling along a cosine), chosen among three on validation images of another seed."
+        f"epochs, {len(results.of(results.arms[0]))} seeds; mean ± half the 95 % interval over seeds. One learning "
+        f"rate for all ({run.lr:g}, falling along a cosine), chosen among three on validation images of another seed."
     )
     yield ""
     named = labels(results.arms)
