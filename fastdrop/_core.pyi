@@ -201,3 +201,23 @@ def isas() -> list[tuple[str, bool]]: ...
 def use_isa(name: str) -> int: ...
 def threads() -> int: ...
 def use_threads(n: int) -> None: ...
+
+DTYPE_CODES: dict[str, int]
+
+def take_call(rng: Generator) -> tuple[int, int]: ...
+def apply_memory(
+    key: int,
+    call: int,
+    p: float,
+    noise: Sequence[int] | None,
+    block: Sequence[int] | None,
+    scale: float,
+    shift: float,
+    dropped: float,
+    code: int,
+    x: int,
+    y: int,
+    shape: Sequence[int],
+    x_strides: Sequence[int],
+    y_strides: Sequence[int],
+) -> None: ...

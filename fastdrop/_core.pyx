@@ -231,6 +231,7 @@ include "_block.pxi"
 include "_softmax.pxi"
 include "_dropconnect.pxi"
 include "_layers.pxi"
+include "_memory.pxi"
 
 
 # ---- the machine: thin, checked in runtime.py ----

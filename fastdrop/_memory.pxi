@@ -1,0 +1,90 @@
+# Memory that is no NumPy array: the law on what a pointer, a shape and strides say. Included by _core.pyx.
+# The caller answers for the pointers: both have to lie in memory of that shape, and y to be x or apart from it.
+def take_call(Generator rng not None):
+    """(key, call) of the generator's next call, which is taken."""
+    return rng._key, take(rng)
+
+
+def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double scale, double shift, double dropped,
+                 int code, size_t x, size_t y, shape, x_strides, y_strides):
+    """Apply the mask (key, call, p) to memory: ``keep ? scale * x + shift : dropped``.
+
+    Parameters
+    ----------
+    key, call, p
+        The law.
+    noise : sequence of int or None
+        The mask's shape, one entry per axis, 1 or x's extent: 1 shares decisions. None is x's shape.
+    block : sequence of int or None
+        Extents of DropBlock's blocks along the last axes; p is the seeds' probability then, and there is neither noise
+        nor shift nor dropped.
+    scale, shift, dropped : float
+        What becomes of what is kept and dropped.
+    code : int
+        The dtype: a value of ``DTYPE_CODES``.
+    x, y : int
+        Addresses of the first elements.
+    shape : sequence of int
+    x_strides, y_strides : sequence of int
+        In elements.
+    """
+    cdef fd_view view
+    cdef fd_op op
+    cdef int64_t dims[64]  # FD_MAX_NDIM
+    cdef int64_t mask_shape[64]
+    cdef int64_t mask_strides[64]
+    cdef int64_t from_steps[64]
+    cdef int64_t to_steps[64]
+    cdef int64_t step = 1, size = 1, own
+    cdef int64_t itemsize = 8 if code == FD_F64 else 4 if code == FD_F32 else 2
+    cdef int i, nd = len(shape), spatial = 0 if block is None else len(block), failed = 0
+    if nd > FD_MAX_NDIM:
+        raise ValueError(f"x may have at most {FD_MAX_NDIM} axes, but has {nd}")
+    for i in range(nd - 1, -1, -1):
+        dims[i] = shape[i]
+        own = dims[i] if noise is None else noise[i]
+        mask_shape[i] = dims[i]
+        mask_strides[i] = 0 if own == 1 else step
+        step *= own if own else 1
+        size *= dims[i]
+        from_steps[i] = itemsize * <int64_t>x_strides[i]
+        to_steps[i] = itemsize * <int64_t>y_strides[i]
+    for i in range(spatial):
+        own = block[i]
+        if own < dims[nd - spatial + i]:
+            mask_shape[nd - spatial + i] -= own - 1
+        elif dims[nd - spatial + i]:
+            mask_shape[nd - spatial + i] = 1
+    view.law.key = key
+    view.law.call = call
+    view.law.q = fd_threshold(p)
+    view.start = 0
+    view.ndim = nd
+    view.shape = mask_shape
+    view.strides = mask_strides
+    op.code = FD_AFFINE
+    op.activation = FD_IDENTITY
+    op.scale, op.shift, op.dropped = scale, shift, dropped
+    cdef bint plain = shift == 0.0 and dropped == 0.0
+    # As in `apply_view`: a short call keeps the GIL.
+    if size <= SHORT_CALL:
+        failed = on_memory(&view, &op, plain, spatial, code, dims, <void *>x, from_steps, <void *>y, to_steps)
+    else:
+        with nogil:
+            failed = on_memory(&view, &op, plain, spatial, code, dims, <void *>x, from_steps, <void *>y, to_steps)
+    if failed:
+        raise MemoryError("no memory for the bits of a map")
+
+
+cdef int on_memory(const fd_view *view, const fd_op *op, bint plain, int spatial, int code, const int64_t *dims,
+                   const void *x, const int64_t *x_steps, void *y, const int64_t *y_steps) noexcept nogil:
+    if spatial:
+        return fd_block_apply(view, dims, <fd_dtype>code, op.scale, x, x_steps, y, y_steps)
+    if plain:
+        fd_mask_apply(view, <fd_dtype>code, op.scale, x, x_steps, y, y_steps)
+    else:
+        fd_mask_fused(view, <fd_dtype>code, op, x, x_steps, NULL, NULL, y, y_steps)
+    return 0
+
+
+DTYPE_CODES = {"float32": FD_F32, "float64": FD_F64, "float16": FD_F16, "bfloat16": FD_BF16}
