@@ -15,6 +15,8 @@ MODULES = ["fastdrop", *(m.name for m in pkgutil.walk_packages(fd.__path__, "fas
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name, tmp_path, monkeypatch):
+    if name.startswith("fastdrop.torch"):
+        pytest.importorskip("torch", reason="fastdrop.torch needs PyTorch")
     monkeypatch.chdir(tmp_path)  # an example that writes does so here
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0

@@ -1,0 +1,133 @@
+"""Which way a call takes: straight to the kernel, or through the operator where somebody traces or transforms.
+
+Both give the same bits for the same seed. The straight way is what eager code takes; it has no dispatcher in it, and
+its autograd node holds plain numbers, no tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+from fastdrop._core import Generator
+from fastdrop.torch.ops import CODES, Transformed, apply, call_op, drop_op, handle, seed_op
+from fastdrop.torch.stream import KEYS, draw, seed_tensor
+
+__all__ = ["drop", "next_seed", "ours"]
+
+_transformed = torch._C._are_functorch_transforms_active
+_batched = torch._C._functorch.is_legacy_batchedtensor  # what autograd's is_grads_batched makes
+_modes = torch._C._len_torch_dispatch_stack
+_tracing = torch._C._get_tracing_state
+_compiling = torch.compiler.is_compiling
+_strided = torch.strided
+_no_torch_function = torch._C._disabled_torch_function_impl
+
+
+def ours(x: Tensor) -> bool:
+    """Whether the kernels take x; what they do not take is PyTorch's, as are subclasses with answers of their own."""
+    kind = type(x)
+    return (
+        x.is_cpu and x.dtype in CODES and x.layout is _strided and not x.is_nested
+        and (kind is Tensor or kind is Parameter or kind.__torch_function__ is _no_torch_function)
+    )  # fmt: skip
+
+
+def _straight(x: Tensor) -> bool:
+    """Whether x, which is `ours`, is memory and nothing more, and nobody watches."""
+    if _compiling():
+        return False
+    kind = type(x)
+    return (kind is Tensor or kind is Parameter) and not (
+        _transformed() or _modes() or x.is_neg() or forward_ad._current_level >= 0 or _tracing() is not None
+    )
+
+
+class _Drop(torch.autograd.Function):
+    """The straight way under autograd: backward is the same on the gradient, and so is what follows it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, law: tuple[Any, ...], inplace: bool) -> Tensor:
+        ctx.law = law
+        if not inplace:
+            return apply(x, law, torch.empty_like(x))
+        ctx.mark_dirty(x)
+        return apply(x, law, x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        dy, law = grads[0], (*ctx.law[:6], 0.0, 0.0)
+        if _straight(dy) and not _batched(dy):
+            return _under(dy, law), None, None
+        return _traced(dy, seed_tensor(*law[:2]), law[2:]), None, None
+
+
+def _check_inplace(x: Tensor) -> None:
+    """Refuse what PyTorch refuses, before a number is drawn or anything is written."""
+    if torch._debug_has_internal_overlap(x) == 1:
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
+    if x.requires_grad and torch.is_grad_enabled():
+        base = x._base
+        if x.is_leaf or (base is not None and base.is_leaf and base.requires_grad):
+            what = "a leaf Variable" if x.is_leaf else "a view of a leaf Variable"
+            raise RuntimeError(f"{what} that requires grad is being used in an in-place operation.")
+
+
+def _under(x: Tensor, law: tuple[Any, ...], inplace: bool = False) -> Tensor:
+    """x, which goes the straight way, under a law."""
+    if x.requires_grad and torch.is_grad_enabled():
+        return _Drop.apply(x, law, inplace)
+    if not inplace:
+        return apply(x, law, torch.empty_like(x))
+    apply(x, law, x)
+    torch.autograd.graph.increment_version(x)
+    return x
+
+
+def _traced(x: Tensor, seed: Tensor, law: Sequence[Any], inplace: bool = False) -> Tensor:
+    """x through the operator, under a law that has a tensor for key and call."""
+    p, noise, block, *rest = law
+    op = drop_op if _compiling() or not (_transformed() or forward_ad._current_level >= 0) else Transformed.apply
+    y = op(x, seed, p, noise or (), block or (), *rest)
+    return x.copy_(y) if inplace else y
+
+
+def next_seed(generator: Generator | None) -> Tensor:
+    """The seed of the next mask, as the operators take it."""
+    if generator is not None:
+        return call_op(handle(generator)) if _compiling() else seed_tensor(*draw(generator))
+    if _transformed():  # vmap's own rules say whether examples share it
+        return torch.randint(KEYS, (), dtype=torch.int64, device="cpu")
+    return seed_op()
+
+
+def drop(
+    x: Tensor,
+    p: float,
+    noise: Sequence[int] | None = None,
+    block: Sequence[int] | None = None,
+    scale: float = 1.0,
+    shift: float = 0.0,
+    dropped: float = 0.0,
+    inplace: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """``keep ? scale * x + shift : dropped`` under the next mask; everything was checked, and x is `ours`.
+
+    `noise` is the mask's shape, one entry per axis of x, 1 or x's extent; `block` the extents of blocks along the last
+    axes, for which p is the share of elements that are dropped.
+    """
+    if _straight(x):
+        if inplace:
+            _check_inplace(x)
+        key, call = draw(generator)
+        return _under(x, (key, call, p, noise, block, scale, shift, dropped), inplace)
+    return _traced(x, next_seed(generator), (p, noise, block, scale, shift, dropped), inplace)

@@ -1,0 +1,376 @@
+"""`torch.nn.functional`'s dropouts, by fastdrop's kernels; and the kinds that PyTorch does not have.
+
+Arguments, results, errors and warnings are PyTorch's. What fastdrop adds: a dropped element is +0 whatever it was (Inf
+and NaN too), half types are scaled in float32 and rounded once, the mask depends on the logical index and not on the
+memory order, and ``generator=`` takes a `fastdrop.Generator`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastdrop._checks import check_p
+from fastdrop._core import Generator
+from fastdrop.alpha import alpha_constants
+from fastdrop.block import BlockSize, check_block_size, seed_probability, spatial_axes
+from fastdrop.broadcast import locked_shape, path_shape
+from fastdrop.random import check_generator
+from fastdrop.torch.attention import scaled_dot_product_attention
+from fastdrop.torch.connections import dropconnect
+from fastdrop.torch.drop import drop, ours
+
+__all__ = [
+    "alpha_dropout", "drop_block2d", "drop_path", "dropconnect", "dropout", "dropout1d", "dropout2d", "dropout3d",
+    "feature_alpha_dropout", "locked_dropout", "scaled_dot_product_attention",
+]  # fmt: skip
+
+
+def _check(input: Any, p: float, generator: Generator | None, name: str) -> float:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): input has to be a Tensor, but got a {type(input).__name__}")
+    if generator is not None:
+        check_generator(generator)
+        if not ours(input):
+            raise ValueError(
+                f"{name}(): generator is for floating tensors on the CPU, but got {input.dtype} on {input.device}"
+            )
+    return p if type(p) is float and 0.0 <= p <= 1.0 else check_p(p)
+
+
+def _scale(p: float) -> float:
+    return 1.0 / (1.0 - p) if p < 1.0 else 0.0
+
+
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """`torch.nn.functional.dropout`: zero each element with probability `p`, and scale the others by 1 / (1 - p).
+
+    Parameters
+    ----------
+    input : Tensor
+        Any shape and strides. float32, float64, float16 and bfloat16 on the CPU are fastdrop's; PyTorch has the rest.
+    p : float
+        Probability to drop, 0 to 1.
+    training : bool
+        Out of training `input` itself is returned, and no number is drawn.
+    inplace : bool
+        Overwrite `input` and return it.
+    generator : fastdrop.Generator, optional
+        Takes its next call; PyTorch's default generator if not given.
+
+    Returns
+    -------
+    Tensor
+        Of the input's shape, dtype and, where it is dense, strides.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If p is outside 0 to 1 or no number, or `generator` no `fastdrop.Generator` or given for a tensor that is
+        PyTorch's.
+    RuntimeError
+        As PyTorch, where autograd forbids to work in place.
+
+    Notes
+    -----
+    Under PyTorch's generator the mask is ``fastdrop.Mask(key, 0, p, input.shape)``, and the key one draw below
+    2**62: equal seeds give equal masks within a major version, on every machine and number of threads. Compiled
+    code draws alike, but the compiler may change the order of several draws. No tensor is saved for backward (a number
+    where code is compiled).
+
+    References
+    ----------
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014).
+
+    Examples
+    --------
+    >>> import fastdrop, torch
+    >>> dropout(torch.ones(2, 4), 0.5, generator=fastdrop.Generator(seed=0))
+    tensor([[2., 2., 0., 0.],
+            [2., 0., 0., 0.]])
+    >>> x = torch.ones(3)
+    >>> dropout(x, 0.5, training=False) is x
+    True
+    """
+    p = _check(input, p, generator, "dropout")
+    if not ours(input):
+        return F.dropout(input, p, training, inplace)
+    if not training or p == 0.0 or input.numel() == 0:
+        return input
+    return drop(input, p, None, None, _scale(p), 0.0, 0.0, inplace, generator)
+
+
+def _shared(
+    input: Tensor, p: float, training: bool, inplace: bool, noise: Sequence[int], generator: Generator | None
+) -> Tensor:
+    """`dropout` under a noise shape, where PyTorch has no function of its own."""
+    if not training or p == 0.0 or input.numel() == 0:
+        return input
+    if ours(input):
+        return drop(input, p, noise, None, _scale(p), 0.0, 0.0, inplace, generator)
+    factors = input.new_empty(noise).bernoulli_(1.0 - p).mul_(_scale(p))
+    return input.mul_(factors) if inplace else input * factors
+
+
+def _feature(
+    input: Tensor, p: float, training: bool, inplace: bool, batch: int, alpha: bool, generator: Generator | None
+) -> Tensor:
+    """One decision per channel; `batch` is how many axes stand before the channels'."""
+    if not training or p == 0.0 or input.numel() == 0:
+        return input
+    shape = input.shape
+    if len(shape) < 2:
+        raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
+    noise = (*shape[: batch + 1], *(1,) * (len(shape) - batch - 1))
+    scale, shift, dropped = alpha_constants(p) if alpha else (_scale(p), 0.0, 0.0)
+    return drop(input, p, noise, None, scale, shift, dropped, inplace, generator)
+
+
+def dropout1d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """`torch.nn.functional.dropout1d`: drop whole channels of (N, C, L) or (C, L); see `dropout` for the rest.
+
+    Raises
+    ------
+    RuntimeError
+        If `input` has neither 2 nor 3 axes.
+
+    Examples
+    --------
+    >>> import fastdrop, torch
+    >>> dropout1d(torch.ones(2, 3), 0.5, generator=fastdrop.Generator(1))
+    tensor([[0., 0., 0.],
+            [2., 2., 2.]])
+    """
+    p = _check(input, p, generator, "dropout1d")
+    rank = input.dim()
+    if not ours(input) or rank not in (2, 3):
+        return F.dropout1d(input, p, training, inplace)
+    return _feature(input, p, training, inplace, rank - 2, False, generator)
+
+
+def dropout2d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """`torch.nn.functional.dropout2d`: drop whole feature maps of (N, C, H, W); see `dropout` for the rest.
+
+    Three axes are read as (N, C, L), with PyTorch's warning, and other numbers of axes than 3 and 4 warn too.
+
+    Raises
+    ------
+    RuntimeError
+        If `input` has fewer than 2 axes.
+
+    Examples
+    --------
+    >>> import fastdrop, torch
+    >>> dropout2d(torch.ones(1, 2, 2, 2), 0.5, generator=fastdrop.Generator(1))[0, :, 0, 0]
+    tensor([0., 2.])
+    """
+    p = _check(input, p, generator, "dropout2d")
+    if not ours(input):
+        return F.dropout2d(input, p, training, inplace)
+    rank = input.dim()
+    if rank not in (3, 4):
+        warnings.warn(
+            f"dropout2d: Received a {rank}-D input to dropout2d, which is deprecated and will be an error in PyTorch: "
+            "use dropout instead, or give (N, C, H, W)",
+            stacklevel=2,
+        )
+    if rank == 3:
+        warnings.warn(
+            "dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired "
+            "- input is interpreted as shape (N, C, L): use dropout1d, or give (1, C, H, W) for one image",
+            stacklevel=2,
+        )
+    return _feature(input, p, training, inplace, 1, False, generator)
+
+
+def dropout3d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """`torch.nn.functional.dropout3d`: drop whole feature maps of (N, C, D, H, W) or (C, D, H, W); see `dropout`.
+
+    Other numbers of axes warn, as in PyTorch, and are read as (N, C, ...).
+
+    Raises
+    ------
+    RuntimeError
+        If `input` has fewer than 2 axes.
+
+    Examples
+    --------
+    >>> import fastdrop, torch
+    >>> dropout3d(torch.ones(2, 1, 1, 2), 0.5, generator=fastdrop.Generator(1))[:, 0, 0]
+    tensor([[0., 0.],
+            [2., 2.]])
+    """
+    p = _check(input, p, generator, "dropout3d")
+    if not ours(input):
+        return F.dropout3d(input, p, training, inplace)
+    rank = input.dim()
+    if rank not in (4, 5):
+        warnings.warn(
+            f"dropout3d: Received a {rank}-D input to dropout3d, which is deprecated and will be an error in PyTorch: "
+            "use dropout instead, or give (N, C, D, H, W) or (C, D, H, W)",
+            stacklevel=2,
+        )
+    # PyTorch puts an axis before all that are not five.
+    return _feature(input, p, training, inplace, 1 if rank == 5 else 0, False, generator)
+
+
+def alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """`torch.nn.functional.alpha_dropout`: drop to SELU's saturation, and restore mean 0 and variance 1.
+
+    The formula is `fastdrop.alpha_dropout`'s; `training` is False by default, as in PyTorch. See `dropout`.
+
+    Examples
+    --------
+    >>> import fastdrop, torch
+    >>> alpha_dropout(torch.zeros(4), 0.5, True, generator=fastdrop.Generator(seed=0))
+    tensor([ 0.7792,  0.7792, -0.7792, -0.7792])
+    """
+    p = _check(input, p, generator, "alpha_dropout")
+    if not ours(input):
+        return F.alpha_dropout(input, p, training, inplace)
+    if not training or p == 0.0 or input.numel() == 0:
+        return input
+    return drop(input, p, None, None, *alpha_constants(p), inplace, generator)
+
+
+def feature_alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False, *, generator: Generator | None = None
+) -> Tensor:
+    """`torch.nn.functional.feature_alpha_dropout`: `alpha_dropout` of whole channels of (N, C, ...).
+
+    Raises
+    ------
+    RuntimeError
+        If `input` has fewer than 2 axes.
+
+    Examples
+    --------
+    >>> import fastdrop, torch
+    >>> feature_alpha_dropout(torch.zeros(1, 3, 2), 0.5, True, generator=fastdrop.Generator(seed=0))[0, :, 0]
+    tensor([ 0.7792,  0.7792, -0.7792])
+    """
+    p = _check(input, p, generator, "feature_alpha_dropout")
+    if not ours(input):
+        return F.feature_alpha_dropout(input, p, training, inplace)
+    return _feature(input, p, training, inplace, 1, True, generator)
+
+
+def drop_path(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    mode: str = "row",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drop a residual branch for each example ("row") or for all ("batch"); see `fastdrop.drop_path`.
+
+    On other devices than the CPU it is PyTorch's Bernoulli and a product. See `dropout` for the rest.
+
+    Raises
+    ------
+    ValueError
+        If `mode` is another word, or `input` has no axis.
+
+    Examples
+    --------
+    >>> import fastdrop, torch
+    >>> drop_path(torch.ones(2, 3), 0.5, generator=fastdrop.Generator(1))
+    tensor([[0., 0., 0.],
+            [2., 2., 2.]])
+    """
+    p = _check(input, p, generator, "drop_path")
+    return _shared(input, p, training, inplace, path_shape(tuple(input.shape), mode), generator)
+
+
+def locked_dropout(
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    batch_first: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drop the same features at every step of (T, N, C), (N, T, C) or (T, C); see `fastdrop.locked_dropout`.
+
+    On other devices than the CPU it is PyTorch's Bernoulli and a product. See `dropout` for the rest.
+
+    Raises
+    ------
+    ValueError
+        If `input` has neither 2 nor 3 axes.
+
+    Examples
+    --------
+    >>> import fastdrop, torch
+    >>> locked_dropout(torch.ones(2, 3), 0.5, generator=fastdrop.Generator(1))
+    tensor([[0., 2., 0.],
+            [0., 2., 0.]])
+    """
+    p = _check(input, p, generator, "locked_dropout")
+    return _shared(input, p, training, inplace, locked_shape(tuple(input.shape), batch_first), generator)
+
+
+def drop_block2d(
+    input: Tensor,
+    p: float = 0.1,
+    block_size: BlockSize = 7,
+    training: bool = True,
+    inplace: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Drop blocks of the feature maps of (N, C, H, W) or (C, H, W), a share `p` of the elements on average.
+
+    The others are scaled by 1 / (1 - p); formula and guarantees are `fastdrop.drop_block2d`'s. On other devices than
+    the CPU it is PyTorch's Bernoulli, pooled. See `dropout` for the rest.
+
+    Parameters
+    ----------
+    input, p, training, inplace, generator
+        As of `dropout`; p is the share of elements.
+    block_size : int or (int, int)
+        Extent of a block, clipped to the map's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `block_size` is no integer or below 1, or `input` has neither 3 nor 4 axes.
+
+    Examples
+    --------
+    >>> import fastdrop, torch
+    >>> drop_block2d(torch.ones(1, 2, 8), 0.3, 2, generator=fastdrop.Generator(5)).shape
+    torch.Size([1, 2, 8])
+    """
+    p = _check(input, p, generator, "drop_block2d")
+    shape = tuple(input.shape)
+    axes = spatial_axes(shape, 2)
+    block = check_block_size(block_size, 2)
+    if not training or p == 0.0 or input.numel() == 0:
+        return input
+    if ours(input):
+        return drop(input, p, None, block, _scale(p), 0.0, 0.0, inplace, generator)
+    extents = [shape[k] for k in axes]
+    gamma = seed_probability(extents, block, p)
+    high, wide = (min(b, n) for b, n in zip(block, extents))
+    seeds = input.new_empty(*shape[:-2], extents[0] - high + 1, extents[1] - wide + 1).bernoulli_(gamma)
+    dropped = F.max_pool2d(F.pad(seeds, (wide - 1, wide - 1, high - 1, high - 1)), (high, wide), 1)
+    factors = (1.0 - dropped) * _scale(p)
+    return input.mul_(factors) if inplace else input * factors

@@ -1,0 +1,327 @@
+"""The functions on tensors: masks bit for bit, values, layouts, dtypes, errors and warnings."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+import fastdrop as fd
+
+torch = pytest.importorskip("torch", reason="fastdrop.torch needs PyTorch")
+import fastdrop.torch as ft  # noqa: E402
+
+F, TF = ft.functional, torch.nn.functional
+HALVES = (torch.float16, torch.bfloat16)
+DTYPES = (torch.float32, torch.float64, *HALVES)
+
+# kind, options, shape, noise shape
+SHARED = [
+    (F.dropout, {}, (6, 40, 9), (6, 40, 9)),
+    (F.dropout, {}, (), ()),
+    (F.dropout1d, {}, (6, 5, 9), (6, 5, 1)),
+    (F.dropout1d, {}, (5, 9), (5, 1)),
+    (F.dropout2d, {}, (6, 5, 4, 9), (6, 5, 1, 1)),
+    (F.dropout3d, {}, (6, 5, 4, 3, 2), (6, 5, 1, 1, 1)),
+    (F.dropout3d, {}, (5, 4, 3, 2), (5, 1, 1, 1)),
+    (F.drop_path, {}, (16, 5, 4), (16, 1, 1)),
+    (F.drop_path, {"mode": "batch"}, (16, 5, 4), (1, 1, 1)),
+    (F.locked_dropout, {}, (7, 6, 5), (1, 6, 5)),
+    (F.locked_dropout, {"batch_first": True}, (7, 6, 5), (7, 1, 5)),
+]
+ALPHA = [(F.alpha_dropout, (6, 40), (6, 40)), (F.feature_alpha_dropout, (6, 40, 3, 2), (6, 40, 1, 1))]
+
+
+def next_mask(shape, p):
+    """The mask of the next call under PyTorch's generator, which stays as it is."""
+    state = torch.get_rng_state()
+    key = int(torch.empty((), dtype=torch.int64).random_()) % 2**62
+    torch.set_rng_state(state)
+    return fd.Mask(key, 0, p, shape)
+
+
+def array(x):
+    return x.detach().double().numpy()
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1, 0.9, 1.0])
+@pytest.mark.parametrize("function, options, shape, noise", SHARED)
+def test_values(isa, function, options, shape, noise, p):
+    torch.manual_seed(7)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    rng = fd.Generator(3)
+    for generator, mask in ((None, next_mask(noise, p)), (rng, fd.Generator(3).mask(noise, p))):
+        expected = mask.broadcast_to(shape)
+        y = function(x, p, True, generator=generator, **options)
+        np.testing.assert_array_equal(array(y), expected.apply(array(x)))
+        (dx,) = torch.autograd.grad(y.sum(), x)
+        np.testing.assert_array_equal(array(dx), expected.apply(np.ones(shape)))
+    assert rng.call == 1
+
+
+@pytest.mark.parametrize("p", [0.3, 1.0])
+@pytest.mark.parametrize("function, shape, noise", ALPHA)
+def test_alpha(function, shape, noise, p):
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    mask = fd.Generator(4).mask(noise, p).broadcast_to(shape)
+    y = function(x, p, True, generator=fd.Generator(4))
+    np.testing.assert_array_equal(array(y), fd.alpha_dropout(array(x), p, mask=mask))
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    scale = fd.alpha.alpha_constants(p)[0]
+    np.testing.assert_array_equal(array(dx), np.asarray(mask) * scale)
+    assert function(x, p) is x  # PyTorch's default is not to train
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 8), (2, 3, 9, 8), (2, 3, 2, 2)])
+def test_drop_block(shape):
+    x = torch.randn(shape, requires_grad=True)
+    y = F.drop_block2d(x, 0.3, 3, generator=fd.Generator(5))
+    expected = fd.drop_block2d(x.detach().numpy(), 0.3, 3, rng=fd.Generator(5))
+    np.testing.assert_array_equal(y.detach().numpy(), expected)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    np.testing.assert_array_equal(dx.numpy() != 0, expected != 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dtypes_are_rounded_once(dtype, p):
+    x = torch.randn(1000).to(dtype)
+    y = F.dropout(x, p, generator=fd.Generator(1))
+    assert y.dtype == dtype
+    keep = np.asarray(fd.Generator(1).mask(1000, p))
+    factor = torch.tensor(1 / (1 - p), dtype=torch.float32 if dtype in HALVES else dtype)
+    wide = x.float() if dtype in HALVES else x
+    assert torch.equal(y, torch.where(torch.from_numpy(keep), (wide * factor).to(dtype), torch.zeros((), dtype=dtype)))
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "transposed": lambda x: x.transpose(0, 2),
+    "channels_last": lambda x: x[None].contiguous(memory_format=torch.channels_last)[0],
+    "sliced": lambda x: x[::2, 1:, ::3],
+    "expanded": lambda x: x[:, :1].expand(-1, 5, -1),
+    "storage_offset": lambda x: x[3:],
+    "negated": lambda x: torch.complex(x, x).conj().imag,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout):
+    x = LAYOUTS[layout](torch.randn(6, 7, 8))
+    for leaf in (x, x.detach().requires_grad_()):
+        y = F.dropout(leaf, 0.5, generator=fd.Generator(2))
+        mask = fd.Generator(2).mask(tuple(x.shape), 0.5)
+        np.testing.assert_array_equal(array(y), mask.apply(array(x)))
+        assert y.stride() == TF.dropout(leaf, 0.5).stride()
+
+
+def test_channels_last_stays():
+    x = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    for function in (F.dropout, F.dropout2d, F.drop_block2d):
+        assert function(x, 0.5).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_dropped_infinities_are_zeros():
+    x = torch.full((64,), math.nan, requires_grad=True)
+    y = F.dropout(x, 0.5, generator=fd.Generator(0))
+    keep = np.asarray(fd.Generator(0).mask(64, 0.5))
+    np.testing.assert_array_equal(np.isnan(y.detach().numpy()), keep)
+    assert torch.equal(F.dropout(x, 1.0), torch.zeros(64))
+
+
+@pytest.mark.parametrize("function", [F.dropout, F.dropout2d, F.drop_path, F.drop_block2d])
+def test_nothing_to_drop_gives_the_input_and_draws_nothing(function):
+    state = torch.get_rng_state()
+    x = torch.ones(2, 3, 4, 5)
+    assert function(x, 0.0) is x
+    assert function(x, 0.5, training=False) is x
+    empty = torch.ones(2, 3, 0, 5)
+    assert function(empty, 0.5).shape == empty.shape
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
+@pytest.mark.parametrize(
+    "function", [getattr(F, name) for name in F.__all__ if "attention" not in name and "connect" not in name]
+)
+def test_bad_p(function, p):
+    state, rng = torch.get_rng_state(), fd.Generator(0)
+    for generator in (None, rng):
+        with pytest.raises(ValueError, match="dropout probability has to be between 0 and 1, but got"):
+            function(torch.ones(2, 3, 4), p, generator=generator)
+    assert rng.call == 0 and torch.equal(state, torch.get_rng_state())
+
+
+def test_bad_arguments():
+    with pytest.raises(TypeError, match="input has to be a Tensor, but got a ndarray"):
+        F.dropout(np.ones(3))
+    with pytest.raises(TypeError, match="generator has to be a fastdrop.Generator, but got a Generator"):
+        F.dropout(torch.ones(3), generator=torch.Generator())
+    rng = fd.Generator(0)
+    with pytest.raises(
+        ValueError, match=r"generator is for floating tensors on the CPU, but got torch.float32 on meta"
+    ):
+        F.dropout(torch.ones(3, device="meta"), generator=rng)
+    with pytest.raises(RuntimeError, match="dropout1d: Expected 2D or 3D input"):
+        F.dropout1d(torch.ones(2, 3, 4, 5), generator=rng)
+    for function in (F.feature_alpha_dropout, F.dropout3d):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with pytest.raises(RuntimeError, match="at least 2 dimensions"):
+                function(torch.ones(3), 0.5, True, generator=rng)
+    assert rng.call == 0
+
+
+@pytest.mark.parametrize(
+    "name, rank", [("dropout2d", 2), ("dropout2d", 3), ("dropout2d", 5), ("dropout3d", 3), ("dropout3d", 6)]
+)
+def test_ranks_that_warn(name, rank):
+    x = torch.ones((3,) * rank)
+    with pytest.warns(UserWarning) as theirs:
+        expected = getattr(TF, name)(x, 0.5)
+    with pytest.warns(UserWarning) as ours:
+        y = getattr(F, name)(x, 0.5)
+    assert [str(w.message)[:40] for w in ours] == [str(w.message)[:40] for w in theirs]
+    assert y.shape == expected.shape
+
+
+def test_in_place():
+    mask = fd.Generator(1).mask((4, 8), 0.5)
+    x = torch.ones(4, 8)
+    version = x._version
+    assert F.dropout(x, 0.5, inplace=True, generator=fd.Generator(1)) is x
+    assert x._version > version
+    np.testing.assert_array_equal(x.numpy(), mask.apply(np.ones((4, 8), np.float32)))
+    leaf = torch.ones(4, 8, requires_grad=True)
+    y = leaf * 1
+    assert F.dropout(y, 0.5, inplace=True, generator=fd.Generator(1)) is y
+    y.sum().backward()
+    np.testing.assert_array_equal(leaf.grad.numpy(), mask.apply(np.ones((4, 8), np.float32)))
+
+
+def test_in_place_where_autograd_forbids_it():
+    rng = fd.Generator(1)
+    leaf = torch.ones(4, 8, requires_grad=True)
+    for x in (leaf, leaf.view(-1)):
+        with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
+            F.dropout(x, 0.5, inplace=True, generator=rng)
+    with pytest.raises(RuntimeError, match="single memory location"):
+        F.dropout(torch.ones(1).expand(5), 0.5, inplace=True, generator=rng)
+    assert rng.call == 0 and bool((leaf == 1).all())
+    y = leaf.exp()  # needs its result in backward
+    F.dropout(y, 0.5, inplace=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"scale": 0.5}])
+@pytest.mark.parametrize("mask", [None, "bool", "float"])
+def test_attention(mask, options):
+    if mask is not None and "is_causal" in options:
+        pytest.skip("PyTorch takes one of them")
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 8, dtype=torch.float64, requires_grad=True) for n in (5, 6, 6))
+    given = {"bool": torch.rand(5, 6) > 0.3, "float": torch.randn(5, 6, dtype=torch.float64), None: None}[mask]
+    with pytest.raises(ValueError, match="dropout probability"):
+        F.scaled_dot_product_attention(q, k, v, given, 1.5, **options)
+    y = F.scaled_dot_product_attention(q, k, v, given, 1e-12, **options)  # a threshold of 32 bits keeps all
+    z = TF.scaled_dot_product_attention(q, k, v, given, **options)
+    torch.testing.assert_close(y, z)
+    for a, b in zip(torch.autograd.grad(y.sum(), (q, k, v)), torch.autograd.grad(z.sum(), (q, k, v))):
+        torch.testing.assert_close(a, b)
+    eye = torch.eye(6, dtype=torch.float64).expand(2, 3, 6, 6)
+    weights = F.scaled_dot_product_attention(q, k, eye, given, 0.5, generator=fd.Generator(0), **options)
+    kept = TF.scaled_dot_product_attention(q, k, eye, given, **options)
+    keep = torch.from_numpy(np.asarray(fd.Generator(0).mask((2, 3, 5, 6), 0.5)))
+    torch.testing.assert_close(weights, kept * keep * 2)
+
+
+def test_attention_of_groups():
+    q, k = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)
+    y = F.scaled_dot_product_attention(q, k, k, dropout_p=1e-12, enable_gqa=True)
+    wide = k.repeat_interleave(2, 1)
+    torch.testing.assert_close(y, TF.scaled_dot_product_attention(q, wide, wide))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("per_example", [True, False])
+def test_dropconnect(dtype, per_example):
+    torch.manual_seed(0)
+    x, w, b = torch.randn(2, 3, 8).to(dtype), torch.randn(5, 8).to(dtype), torch.randn(5).to(dtype)
+    for t in (x, w, b):
+        t.requires_grad_()
+    y = F.dropconnect(x, w, b, 0.5, per_example=per_example, generator=fd.Generator(0))
+    rng = fd.Generator(0)
+    keep = torch.from_numpy(np.asarray(rng.mask((6, 5, 8) if per_example else (5, 8), 0.5))).double()
+    wide = [t.detach().double().requires_grad_() for t in (x, w, b)]
+    z = (
+        ((keep * wide[1] * 2) @ wide[0].reshape(6, 8, 1))[..., 0]
+        if per_example
+        else wide[0].reshape(6, 8) @ (keep * wide[1] * 2).T
+    )
+    z = z.reshape(2, 3, 5) + wide[2]
+    bounds = {torch.float32: 1e-5, torch.float64: 1e-12, torch.float16: 0.02, torch.bfloat16: 0.15}
+    torch.testing.assert_close(y.double(), z, rtol=bounds[dtype], atol=bounds[dtype])
+    dy = torch.randn(2, 3, 5, dtype=torch.float64).to(dtype)
+    for ours, theirs in zip(torch.autograd.grad(y, (x, w, b), dy), torch.autograd.grad(z, wide, dy.double())):
+        torch.testing.assert_close(ours.double(), theirs, rtol=bounds[dtype], atol=bounds[dtype])
+
+
+def test_dropconnect_refuses():
+    rng = fd.Generator(0)
+    for args, kind, message in [
+        ((torch.ones(2, 3), torch.ones(4, 2)), ValueError, "shapes"),
+        ((torch.ones(2, 3), torch.ones(4, 3).double()), TypeError, "dtype of input"),
+        ((torch.ones(2, 3), torch.ones(4, 3), torch.ones(3)), ValueError, "bias has to have shape"),
+        ((torch.ones(2, 3).long(), torch.ones(4, 3)), ValueError, "floating tensor on the CPU"),
+    ]:
+        with pytest.raises(kind, match=message):
+            F.dropconnect(*args, generator=rng)
+    assert rng.call == 0
+
+
+@pytest.mark.parametrize("function", [F.drop_path, F.locked_dropout, F.drop_block2d])
+def test_kinds_of_ours_elsewhere(function, monkeypatch):
+    """The way that tensors of other devices take."""
+    monkeypatch.setattr("fastdrop.torch.functional.ours", lambda x: False)
+    torch.manual_seed(0)
+    x = torch.ones(4, 6, 8)
+    y = function(x, 0.5)
+    assert set(y.unique().tolist()) == {0.0, 2.0}
+    if function is not F.drop_block2d:
+        shared = (1, 2) if function is F.drop_path else (0,)
+        assert bool((y.amax(shared) == y.amin(shared)).all())
+    assert function(x, 0.5, inplace=True) is x
+    assert set(x.unique().tolist()) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_dtypes_that_pytorch_refuses(dtype):
+    x = torch.ones(4, dtype=dtype)
+    with pytest.raises(RuntimeError) as theirs:
+        TF.dropout(x, 0.5)
+    with pytest.raises(type(theirs.value)) as ours:
+        F.dropout(x, 0.5)
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_meta_and_subclasses_are_pytorchs():
+    assert F.dropout(torch.ones(3, device="meta"), 0.5).is_meta
+
+    class Named(torch.Tensor):
+        pass
+
+    x = torch.ones(64).as_subclass(Named)
+    torch.manual_seed(0)
+    y = F.dropout(x, 0.5)
+    torch.manual_seed(0)
+    assert isinstance(y, Named) and torch.equal(y, TF.dropout(x, 0.5))
+
+
+def test_under_a_function_mode():
+    """`torch.set_default_device` is one: it has to change nothing."""
+    with torch.device("meta"):
+        y = F.dropout(torch.ones(8, device="cpu"), 0.5, generator=fd.Generator(0))
+    np.testing.assert_array_equal(y.numpy(), fd.Generator(0).mask(8, 0.5).apply(np.ones(8, np.float32)))
