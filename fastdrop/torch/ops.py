@@ -50,15 +50,14 @@ def handle(generator: Generator) -> int:
     return id(generator)
 
 
-def apply(x: Tensor, law: Any, y: Tensor) -> Tensor:
+def apply(x: Tensor, law: tuple[Any, ...], y: Tensor) -> Tensor:
     """Fill y from x, both on the CPU, by `law`: what `fastdrop._core.apply_memory` takes before the memory.
 
     With blocks its p is the share of elements to drop, not the seeds' probability.
     """
     block = law[4]
     if block is not None:  # solved here, where extents are numbers and not a trace's symbols
-        key, call, p, *rest = law
-        law = (key, call, seed_probability(x.shape[-len(block) :], block, p), *rest)
+        law = (*law[:2], seed_probability(x.shape[-len(block) :], block, law[2]), *law[3:])
     apply_memory(*law, CODES[x.dtype], x.data_ptr(), y.data_ptr(), x.shape, x.stride(), y.stride())
     return y
 
