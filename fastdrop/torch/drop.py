@@ -22,6 +22,7 @@ __all__ = ["drop", "next_seed", "ours"]
 
 _transformed = torch._C._are_functorch_transforms_active
 _batched = torch._C._functorch.is_legacy_batchedtensor  # what autograd's is_grads_batched makes
+_wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # also once its transform is over
 _modes = torch._C._len_torch_dispatch_stack
 _tracing = torch._C._get_tracing_state
 _compiling = torch.compiler.is_compiling
@@ -30,10 +31,15 @@ _no_torch_function = torch._C._disabled_torch_function_impl
 
 
 def ours(x: Tensor) -> bool:
-    """Whether the kernels take x; what they do not take is PyTorch's, as are subclasses with answers of their own."""
+    """Whether the kernels take x.
+
+    What they do not take is PyTorch's, as are subclasses with answers of their own, and all that ``torch.jit`` traces:
+    it would take a drawn key for a constant.
+    """
     kind = type(x)
     return (
         x.is_cpu and x.dtype in CODES and x.layout is _strided and not x.is_nested
+        and (_compiling() or _tracing() is None)
         and (kind is Tensor or kind is Parameter or kind.__torch_function__ is _no_torch_function)
     )  # fmt: skip
 
@@ -44,7 +50,7 @@ def _straight(x: Tensor) -> bool:
         return False
     kind = type(x)
     return (kind is Tensor or kind is Parameter) and not (
-        _transformed() or _modes() or x.is_neg() or forward_ad._current_level >= 0 or _tracing() is not None
+        _transformed() or _modes() or x.is_neg() or forward_ad._current_level >= 0 or _wrapped(x)
     )
 
 
@@ -61,10 +67,16 @@ class _Drop(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        dy, law = grads[0], (*ctx.law[:6], 0.0, 0.0)
+        dy, law = grads[0], ctx.law
+        if law[6:] != (0.0, 0.0):
+            law = (*law[:6], 0.0, 0.0)
         if _straight(dy) and not _batched(dy):
             return _under(dy, law), None, None
         return _traced(dy, seed_tensor(*law[:2]), law[2:]), None, None
+
+
+# Less what `Function.apply` does about torch.func, which `_straight` has excluded: a microsecond of five.
+_drop = super(torch.autograd.Function, _Drop).apply
 
 
 def _check_inplace(x: Tensor) -> None:
@@ -84,7 +96,9 @@ def _check_inplace(x: Tensor) -> None:
 def _under(x: Tensor, law: tuple[Any, ...], inplace: bool = False) -> Tensor:
     """x, which goes the straight way, under a law."""
     if x.requires_grad and torch.is_grad_enabled():
-        return _Drop.apply(x, law, inplace)
+        if inplace and x._is_view():  # autograd may refuse, which `copy_` lets it do before anything is written
+            return x.copy_(_drop(x, law, False))
+        return _drop(x, law, inplace)
     if not inplace:
         return apply(x, law, torch.empty_like(x))
     apply(x, law, x)

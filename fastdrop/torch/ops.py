@@ -9,6 +9,7 @@ order is itself with no shift, under the same seed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -50,15 +51,18 @@ def handle(generator: Generator) -> int:
     return id(generator)
 
 
-def apply(x: Tensor, law: tuple[Any, ...], y: Tensor) -> Tensor:
+def apply(x: Tensor, law: Sequence[Any], y: Tensor) -> Tensor:
     """Fill y from x, both on the CPU, by `law`: what `fastdrop._core.apply_memory` takes before the memory.
 
     With blocks its p is the share of elements to drop, not the seeds' probability.
     """
-    block = law[4]
+    key, call, p, noise, block, scale, shift, dropped = law
     if block is not None:  # solved here, where extents are numbers and not a trace's symbols
-        law = (*law[:2], seed_probability(x.shape[-len(block) :], block, law[2]), *law[3:])
-    apply_memory(*law, CODES[x.dtype], x.data_ptr(), y.data_ptr(), x.shape, x.stride(), y.stride())
+        p = seed_probability(x.shape[-len(block) :], block, p)
+    apply_memory(
+        key, call, p, noise, block, scale, shift, dropped,
+        CODES[x.dtype], x.data_ptr(), y.data_ptr(), x.shape, x.stride(), y.stride(),
+    )  # fmt: skip
     return y
 
 
@@ -150,4 +154,5 @@ _library.impl("call", _call, "CompositeExplicitAutograd")
 torch.library.register_fake("fastdrop::call", _call_fake, lib=_library)
 torch.library.register_fake("fastdrop::seed", _seed_fake, lib=_library)
 torch.library.register_autograd("fastdrop::drop", _backward, setup_context=_setup_context, lib=_library)
-torch.library.register_vmap("fastdrop::drop", partial(_vmap, drop_op), lib=_library)
+if hasattr(torch.library, "register_vmap"):  # since PyTorch 2.5; for vmap inside of compiled code
+    torch.library.register_vmap("fastdrop::drop", partial(_vmap, drop_op), lib=_library)

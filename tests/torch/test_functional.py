@@ -210,6 +210,15 @@ def test_in_place_where_autograd_forbids_it():
     with pytest.raises(RuntimeError, match="single memory location"):
         F.dropout(torch.ones(1).expand(5), 0.5, inplace=True, generator=rng)
     assert rng.call == 0 and bool((leaf == 1).all())
+    part = (leaf * 1).unbind(0)[0]
+    with pytest.raises(RuntimeError, match="is a view and is being modified inplace"):
+        F.dropout(part, 0.5, inplace=True)
+    assert bool((part.detach() == 1).all())
+    y = leaf * 1
+    assert F.dropout(y[1], 0.5, inplace=True, generator=rng)._base is y
+    y.sum().backward()
+    assert bool((leaf.grad[0] == 1).all()) and set(leaf.grad[1].tolist()) == {0.0, 2.0}
+    leaf.grad = None
     y = leaf.exp()  # needs its result in backward
     F.dropout(y, 0.5, inplace=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
