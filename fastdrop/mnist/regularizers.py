@@ -77,7 +77,7 @@ class Plan:
     >>> plan
     Plan(noise='dropout', p=0.5, batch_norm=False, l2=0.0, max_norm=2.0, label_smoothing=0.0, patience=None)
     >>> plan.text, plan.label
-    ('dropout=0.5+max-norm=2', 'dropout p=0.5, max-norm 2')
+    ('dropout=0.5+max-norm=2', 'dropout p=0.5 + max-norm 2')
     """
 
     noise: str | None = None
@@ -118,7 +118,7 @@ class Plan:
         for name, value in self.parts:
             given = "" if value is None else f" p={value:g}" if REGULARIZERS[name].drops else f" {value:g}"
             words.append(name + given)
-        return ", ".join(words) or "none"
+        return " + ".join(words) or "none"
 
 
 def _exactly(value: float) -> str:

@@ -227,7 +227,7 @@ def names(arms: Sequence[Run]) -> dict[Run, Name]:
     named = {}
     for arm, plan in plans.items():
         values = len(spellings[plan.family]) > 1
-        regularizer = plan.label if values else plan.family.replace("+", ", ")
+        regularizer = plan.label if values else plan.family.replace("+", " + ")
         settings = [f"n = {arm.train_size:,}"] if sizes else []
         for name in ("validation_size", "epochs", "batch_size", "optimizer", "lr", "schedule"):
             # A model's own settings need not be told twice.

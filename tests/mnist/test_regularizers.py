@@ -28,7 +28,7 @@ def test_a_combination_in_any_order_is_the_same() -> None:
     plan = parse("l2=1e-3 + batch-norm+ dropout=.25+max-norm+label-smoothing+early-stopping=0")
     assert plan == Plan("dropout", 0.25, True, 1e-3, 3.0, 0.1, 0)
     assert plan.text == "dropout=0.25+batch-norm+l2=0.001+max-norm=3+label-smoothing=0.1+early-stopping=0"
-    assert plan.label == "dropout p=0.25, batch-norm, l2 0.001, max-norm 3, label-smoothing 0.1, early-stopping 0"
+    assert plan.label == "dropout p=0.25 + batch-norm + l2 0.001 + max-norm 3 + label-smoothing 0.1 + early-stopping 0"
     assert plan.family == "dropout+batch-norm+l2+max-norm+label-smoothing+early-stopping"
     assert parse(plan.text) == plan
     assert parse("+".join(reversed(plan.text.split("+")))) == plan

@@ -202,7 +202,7 @@ def _apart(results: Results, metric: str, look: dict[str, Look]) -> Any:
                 _whole_epochs(axis, longest)
                 axis.tick_params(labelleft=not place, labelsize=8)
                 # In the row below a name of its own: two lines, the regularizer and what it was tried on.
-                text = "\n".join(filter(None, (named[arm].group, named[arm].regularizer.replace(", ", ",\n", 1))))
+                text = "\n".join(filter(None, (named[arm].group, named[arm].regularizer.replace(" + ", " +\n", 1))))
                 axis.set_title(
                     text, loc="left", fontsize=8.5, fontweight="bold", color=written(colour), linespacing=1.1
                 )

@@ -91,7 +91,7 @@ def broken(label: str) -> str:
     >>> broken("dropout, l2"), broken("dropout, early-stopping")
     ('dropout, l2', 'dropout,\\nearly-stopping')
     """
-    return label.replace(", ", ",\n", 1) if len(label) > 15 else label
+    return label.replace(" + ", " +\n", 1) if len(label) > 15 else label
 
 
 def end_labels(axis: Any, ends: Sequence[tuple[float, float, str, str]], inch: float, size: float = 8.5) -> None:

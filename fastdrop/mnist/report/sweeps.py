@@ -157,7 +157,7 @@ def _p_lines(results: Results, arms: Sequence[Run]) -> list[_Line]:
             those.sort(key=lambda arm: parse(arm.regularizer).p)
             rest = _without(plan)
             label = plan.noise or ""
-            label += f",\n{rest.label}" if rest.parts else ""
+            label += f" +\n{rest.label}" if rest.parts else ""
             made.append(_Line(label, tuple(those), tuple(parse(arm.regularizer).p for arm in those)))
     return made
 

@@ -124,7 +124,7 @@ def test_the_band_is_the_same_without_dropping() -> None:
     arms = ["none", "batch-norm", "batch-norm+dropout=0.2", "batch-norm+dropout=0.5"]
     figure = against_p(study([(run(name), NONE) for name in arms]))
     assert figure is not None
-    assert "dropout,\nbatch-norm" in texts(figure) and "none" not in texts(figure).split("\n")
+    assert "dropout +\nbatch-norm" in texts(figure) and "none" not in texts(figure).split("\n")
 
 
 def test_the_predictions_say_how_they_were_chosen() -> None:
