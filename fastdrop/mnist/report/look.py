@@ -88,8 +88,8 @@ def broken(label: str) -> str:
 
     Examples
     --------
-    >>> broken("dropout, l2"), broken("dropout, early-stopping")
-    ('dropout, l2', 'dropout,\\nearly-stopping')
+    >>> broken("dropout + l2"), broken("dropout + early-stopping")
+    ('dropout + l2', 'dropout +\\nearly-stopping')
     """
     return label.replace(" + ", " +\n", 1) if len(label) > 15 else label
 
