@@ -314,7 +314,12 @@ def test_what_ends_a_study_early_is_told_and_1(run: Command, monkeypatch: pytest
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
 def test_ctrl_c_from_outside(tmp_path: Path) -> None:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "HOME": str(tmp_path),
+        "PYTHONUNBUFFERED": "1",
+    }
     environment.pop("FASTDROP_DATA", None)
     # A job in the background inherits an ignored SIGINT, under which nothing would be tested.
     start = (

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 
 def start(folder: Path, *argv: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "XDG_CACHE_HOME": str(folder), "HOME": str(folder)}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "HOME": str(folder)}
     environment.pop("FASTDROP_DATA", None)
     return subprocess.Popen(
         [sys.executable, "-m", "fastdrop", "mnist", *argv],
@@ -100,7 +100,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
             process.communicate()
             kills += 1
             process = (
-                start(folder, "--resume", "--out", "o")
+                start(folder, "--offline", "--resume", "--out", "o")
                 if (folder / "o" / "study.json").exists()
                 else start(folder, *STUDY, *SIZES)
             )
@@ -118,7 +118,7 @@ def test_a_full_disk_ends_it_cleanly(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", limited, "mnist", *STUDY, *SIZES],
         cwd=tmp_path,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)},
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -127,5 +127,5 @@ def test_a_full_disk_ends_it_cleanly(tmp_path: Path) -> None:
     assert "File too large; what is done is kept: fastdrop mnist --resume --out o" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not [path for path in (tmp_path / "o").rglob("*") if path.is_file() and path.name.startswith(".check")]
-    finish(start(tmp_path, "--resume", "--out", "o"))
+    finish(start(tmp_path, "--offline", "--resume", "--out", "o"))
     assert len(outcome(tmp_path)) == 8
