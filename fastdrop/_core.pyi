@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from typing_extensions import Self, disjoint_base
 
 FLOATS: str
+CONV_IMAGE: int
 LIMIT: int
 
 _Shape = SupportsIndex | Iterable[SupportsIndex]
