@@ -37,7 +37,7 @@ scikit-learn's bundled 8x8 digits, and says so wherever it shows a number.
 
 EXAMPLES = """\
 examples:
-  fastdrop mnist                       two CNNs, five seeds, 2,000 training images: three minutes on two cores
+  fastdrop mnist                       two CNNs, five seeds, 3,000 training images: three minutes on two cores
   fastdrop mnist --quick               a first look, in a minute
   fastdrop mnist --full                the whole training file, three seeds
   fastdrop mnist --regularizer none dropout l2=1e-3 batch-norm+dropout --seeds 10

@@ -32,8 +32,8 @@ SCHEDULES = ("constant", "cosine")
 #: Sizes of the data and number of epochs. A small training set and many epochs let a network
 #: without dropout overfit within minutes.
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"train_sizes": 1000, "validation_size": 1000, "epochs": 20, "seeds": 3},
-    "default": {"train_sizes": 2000, "validation_size": 2000, "epochs": 30, "seeds": 5},
+    "quick": {"train_sizes": 1000, "validation_size": 1000, "epochs": 20, "seeds": 5},
+    "default": {"train_sizes": 3000, "validation_size": 2000, "epochs": 40, "seeds": 5},
     "full": {"train_sizes": "all", "validation_size": 5000, "epochs": 10, "seeds": 3},
 }
 
