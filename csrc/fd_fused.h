@@ -10,17 +10,11 @@
 /* Elements may lie anywhere, and y may be x or z. */
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Wpass-failed" /* float64's functions are libm's, and no loop of theirs vectorises */
+#endif
+#ifdef __GNUC__
 #define FD_ANYWHERE __attribute__((aligned(1), may_alias))
-#define FD_INLINE inline __attribute__((always_inline))
-#define FD_ELEMENTWISE _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__)
-#define FD_ANYWHERE __attribute__((aligned(1), may_alias))
-#define FD_INLINE inline __attribute__((always_inline))
-#define FD_ELEMENTWISE _Pragma("GCC ivdep")
 #else
 #define FD_ANYWHERE
-#define FD_INLINE inline
-#define FD_ELEMENTWISE
 #endif
 
 #define FD_REAL float

@@ -20,6 +20,18 @@
 
 #define FD_LINE 64 /* bytes of a cache line */
 
+/* Loops that each instruction set's file includes: FD_ELEMENTWISE says that no element depends on another. */
+#if defined(__clang__)
+#define FD_INLINE inline __attribute__((always_inline))
+#define FD_ELEMENTWISE _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define FD_INLINE inline __attribute__((always_inline))
+#define FD_ELEMENTWISE _Pragma("GCC ivdep")
+#else
+#define FD_INLINE inline
+#define FD_ELEMENTWISE
+#endif
+
 /* What a run needs besides its elements. */
 typedef struct fd_args fd_args;
 

@@ -1,18 +1,8 @@
 /* An instruction set's table of fd_layers.h, made under the target of the file that includes this. */
 #include <math.h>
 
+#include "fd_impl.h"
 #include "fd_layers.h"
-
-#if defined(__clang__)
-#define FD_INLINE inline __attribute__((always_inline))
-#define FD_ELEMENTWISE _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__)
-#define FD_INLINE inline __attribute__((always_inline))
-#define FD_ELEMENTWISE _Pragma("GCC ivdep")
-#else
-#define FD_INLINE inline
-#define FD_ELEMENTWISE
-#endif
 
 #define FD_REAL float
 #define FD_SQRT sqrtf
