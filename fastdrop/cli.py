@@ -19,7 +19,6 @@ from fastdrop._environment import environment, version
 from fastdrop._extra import extra
 from fastdrop._reporting import clock, reason, say
 from fastdrop.bench.cases import FAMILIES
-from fastdrop.mnist import command as mnist
 
 __all__ = ["main"]
 
@@ -128,7 +127,8 @@ def bench(args: argparse.Namespace, command: str) -> int:
     return FAILED if result.wrong else OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str | None) -> argparse.ArgumentParser:
+    """Make the parser; `asked` is the command that is called, whose options alone may need much to be imported."""
     parser = argparse.ArgumentParser(
         prog="fastdrop",
         description="Dropout at the speed of a copy, with masks that are values.",
@@ -140,11 +140,14 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "mnist",
         help="train networks with and without dropout on MNIST and compare them",
-        description=mnist.TEXT,
-        epilog=mnist.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    mnist.add_arguments(run)
+    if asked == "mnist":
+        from .mnist import command as mnist
+
+        run.description, run.epilog = mnist.TEXT, mnist.EXAMPLES
+        mnist.add_arguments(run)
+        run.set_defaults(run=mnist.run)
 
     run = commands.add_parser(
         "bench",
@@ -153,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=BENCH_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    run.set_defaults(run=bench)
     run.add_argument("--out", metavar="DIR", default="bench-report", help="output folder (default: %(default)s)")
     run.add_argument("--quick", action="store_true", help="fewer and smaller sizes, fewer rounds: under 40 seconds")
     run.add_argument("--family", nargs="+", default=[], metavar="NAME", help="only these families, and NAME-...")
@@ -179,14 +183,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = _parser().parse_args(given)
+        # No option of the parser itself takes a value: the first word is the command.
+        asked = next((word for word in given if not word.startswith("-")), None)
+        args = _parser(asked).parse_args(given)
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
         if args.command == "info":
             return info()
         command = shlex.join(["fastdrop", *given])
-        return (mnist.run if args.command == "mnist" else bench)(args, command)
+        code: int = args.run(args, command)
+        return code
     except KeyboardInterrupt:
         say("interrupted; no results, or not all of them, were written")
         return INTERRUPTED
