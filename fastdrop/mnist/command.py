@@ -289,7 +289,7 @@ def _prepare(args: argparse.Namespace, command: str, out: Path) -> tuple[list[st
     jobs = min(len(runs), runner.cores() if args.jobs is None else check_int("jobs", args.jobs, 1, 1024))
     if args.overwrite:
         # A new study that is interrupted is not to stand beside the old one's report.
-        for name in (*report.PICTURES, "results.json", "report.html"):
+        for name in report.FILES:
             (out / name).unlink(missing_ok=True)
         shutil.rmtree(out / "runs", ignore_errors=True)
     _check_room(runs, dataset, out, jobs)

@@ -26,7 +26,7 @@ from .scope import joined, span
 from .sweeps import against_p, against_size
 from .uncertain import uncertain
 
-__all__ = ["PICTURES", "draw", "joined", "notes", "span", "summary", "table", "write"]
+__all__ = ["FILES", "PICTURES", "draw", "joined", "notes", "span", "summary", "table", "write"]
 
 #: What can be drawn, in the order of the report: the file, its heading, and what stands under it.
 PICTURES = {
@@ -65,6 +65,9 @@ PICTURES = {
         "Off the diagonal stand the errors.",
     ),
 }  # fmt: skip
+
+#: All that `write` may leave in a folder.
+FILES = ("report.html", "results.json", *PICTURES)
 
 LIMITS = (
     "Seeds vary the split into training and validation images, the initial weights, the order of the images and the "
@@ -223,7 +226,7 @@ def write(
         figure.savefig(stream, format="png")
         size = tuple(round(inches * figure.dpi) for inches in figure.get_size_inches())
         pictures.append(html.Picture(name, *PICTURES[name], _alt(results, name), stream.getvalue(), size))
-    for name in (*PICTURES, "results.json", "report.html"):
+    for name in FILES:
         remove_parts(path / name)
     for picture in pictures:
         with whole_file(path / picture.file) as part:
