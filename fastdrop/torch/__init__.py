@@ -28,9 +28,12 @@ from fastdrop.torch.modules import (  # noqa: E402
     LockedDropout,
 )
 from fastdrop.torch.stream import checkpoint_contexts  # noqa: E402
+from fastdrop.torch.swap import accelerate  # noqa: E402
+from fastdrop.torch.switch import disable, enable, enabled  # noqa: E402
 from fastdrop.torch.weight_drop import WeightDrop  # noqa: E402
 
 __all__ = [
     "AlphaDropout", "DropBlock2d", "DropConnectLinear", "DropPath", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d",
-    "FeatureAlphaDropout", "LockedDropout", "WeightDrop", "checkpoint_contexts", "functional",
+    "FeatureAlphaDropout", "LockedDropout", "WeightDrop", "accelerate", "checkpoint_contexts",
+    "disable", "enable", "enabled", "functional",
 ]  # fmt: skip

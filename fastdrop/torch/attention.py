@@ -1,22 +1,105 @@
-"""Attention with dropout on its weights."""
+"""Attention with dropout on its weights.
+
+Eager code takes one autograd node for all of it, which keeps the weights and makes the dropped ones again; traces,
+transforms and higher derivatives take the composition of PyTorch's operators around `drop`. Both give the same bits.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastdrop._checks import check_p
 from fastdrop._core import Generator
 from fastdrop.random import check_generator
-from fastdrop.torch.drop import drop, ours
+from fastdrop.torch.drop import batched, drop, ours, straight, under
+from fastdrop.torch.ops import apply
+from fastdrop.torch.originals import ORIGINALS
+from fastdrop.torch.stream import draw
 
 __all__ = ["scaled_dot_product_attention"]
 
 # Rows that a mask leaves nothing of are zeros, not NaN, since PyTorch 2.5.
-_softmax = getattr(torch, "_safe_softmax", torch.softmax)
+_masked_softmax = getattr(torch, "_safe_softmax", torch.softmax)
+
+
+def _weights(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
+    """softmax(scale * query @ key^T + mask), before anything is dropped."""
+    # Scaled first, so that half types do not leave their range in between.
+    scores = (query * scale) @ key.transpose(-2, -1)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is None:
+        return torch.softmax(scores, -1)
+    scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    return _masked_softmax(scores, -1)
+
+
+def _compose(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float,
+    dropped: Callable[[Tensor], Tensor],
+) -> Tensor:
+    return dropped(_weights(query, key, mask, causal, scale)) @ value
+
+
+class _Attention(torch.autograd.Function):
+    """All of it as one node. Batch axes are those of the query, and the mask has no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        scale: float,
+        law: tuple[Any, ...],
+    ) -> Tensor:
+        weights = _weights(query, key, mask, causal, scale)
+        ctx.save_for_backward(query, key, value, mask, weights)
+        ctx.rest = causal, scale, law
+        return apply(weights, law, torch.empty_like(weights)) @ value
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (dy,), (causal, scale, law) = grads, ctx.rest
+        query, key, value, mask, weights = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled() or not straight(dy) or batched(dy):
+            tensors = [t for t, want in zip((query, key, value), wanted) if want]
+            with torch.enable_grad():
+                y = _compose(query, key, value, mask, causal, scale, partial(under, law=law))
+            found = iter(torch.autograd.grad(y, tensors, dy, create_graph=torch.is_grad_enabled()))
+            return *(next(found) if want else None for want in wanted), *(None,) * 4
+        buffer = torch.empty_like(weights)
+        dvalue = apply(weights, law, buffer).transpose(-2, -1) @ dy if wanted[2] else None
+        if not (wanted[0] or wanted[1]):
+            return None, None, dvalue, *(None,) * 4
+        dweights = torch.matmul(dy, value.transpose(-2, -1), out=buffer)
+        dscores = torch._softmax_backward_data(apply(dweights, law, dweights), weights, -1, weights.dtype)
+        dquery = (dscores @ key).mul_(scale) if wanted[0] else None
+        dkey = (dscores.transpose(-2, -1) @ query).mul_(scale) if wanted[1] else None
+        return dquery, dkey, dvalue, *(None,) * 4
+
+
+def _one_node(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    batch = query.shape[:-2]
+    return (
+        straight(query) and straight(key) and straight(value) and key.shape[:-2] == batch == value.shape[:-2]
+        and (mask is None or (straight(mask) and not mask.requires_grad))
+        and query.numel() > 0 and key.numel() > 0 and not torch.is_autocast_enabled("cpu")
+    )  # fmt: skip
 
 
 def scaled_dot_product_attention(
@@ -67,8 +150,8 @@ def scaled_dot_product_attention(
 
     Notes
     -----
-    The mask is over the weights (..., L, S) in C order. PyTorch has no fused kernel with dropout on the CPU
-    either: both make the weights, and keep them for backward; PyTorch keeps its mask too.
+    The mask is over the weights (..., L, S) in C order. PyTorch has no fused kernel with dropout on the CPU: both
+    make the weights and keep them for backward, where PyTorch keeps its mask and the dropped weights too.
 
     Examples
     --------
@@ -84,22 +167,19 @@ def scaled_dot_product_attention(
             raise ValueError(f"generator is for floating tensors on the CPU, but got {query.dtype} on {query.device}")
         # Given only where it is asked for: PyTorch 2.4 does not know it.
         grouped = {"enable_gqa": True} if enable_gqa else {}
-        return F.scaled_dot_product_attention(query, key, value, attn_mask, p, is_causal, scale=scale, **grouped)
+        return ORIGINALS["scaled_dot_product_attention"](
+            query, key, value, attn_mask, p, is_causal, scale=scale, **grouped
+        )
+    if is_causal and attn_mask is not None:
+        raise RuntimeError("scaled_dot_product_attention: attn_mask should not be set when is_causal=True")
     if enable_gqa:
         key = key.repeat_interleave(query.size(-3) // key.size(-3), -3)
         value = value.repeat_interleave(query.size(-3) // value.size(-3), -3)
-    # The root on either side, so that half types do not leave their range in between.
-    root = math.sqrt(1.0 / math.sqrt(query.size(-1)) if scale is None else scale)
-    scores = (query * root) @ (key * root).transpose(-2, -1)
-    if is_causal:
-        if attn_mask is not None:
-            raise RuntimeError("scaled_dot_product_attention: attn_mask should not be set when is_causal=True")
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if attn_mask is not None:
-        if attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, -math.inf)
-        else:
-            scores = scores + attn_mask
-    weights = _softmax(scores, -1)
-    weights = drop(weights, p, None, None, 1.0 / (1.0 - p) if p < 1.0 else 0.0, 0.0, 0.0, False, generator)
-    return weights @ value
+    scale = 1.0 / math.sqrt(query.size(-1)) if scale is None else scale
+    up = 1.0 / (1.0 - p) if p < 1.0 else 0.0
+    if _one_node(query, key, value, attn_mask):
+        law = (*draw(generator), p, None, None, up, 0.0, 0.0)
+        y: Tensor = _Attention.apply(query, key, value, attn_mask, is_causal, scale, law)
+        return y
+    dropped = partial(drop, p=p, scale=up, generator=generator)
+    return _compose(query, key, value, attn_mask, is_causal, scale, dropped)

@@ -18,10 +18,10 @@ from fastdrop._core import Generator
 from fastdrop.torch.ops import CODES, Transformed, apply, call_op, drop_op, handle, seed_op
 from fastdrop.torch.stream import KEYS, draw, seed_tensor
 
-__all__ = ["drop", "next_seed", "ours"]
+__all__ = ["batched", "check_overlap", "drop", "next_seed", "ours", "straight", "under"]
 
 _transformed = torch._C._are_functorch_transforms_active
-_batched = torch._C._functorch.is_legacy_batchedtensor  # what autograd's is_grads_batched makes
+batched = torch._C._functorch.is_legacy_batchedtensor  # what autograd's is_grads_batched makes
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # also once its transform is over
 _modes = torch._C._len_torch_dispatch_stack
 _tracing = torch._C._get_tracing_state
@@ -44,7 +44,7 @@ def ours(x: Tensor) -> bool:
     )  # fmt: skip
 
 
-def _straight(x: Tensor) -> bool:
+def straight(x: Tensor) -> bool:
     """Whether x, which is `ours`, is memory and nothing more, and nobody watches."""
     if _compiling():
         return False
@@ -70,22 +70,27 @@ class _Drop(torch.autograd.Function):
         dy, law = grads[0], ctx.law
         if law[6:] != (0.0, 0.0):
             law = (*law[:6], 0.0, 0.0)
-        if _straight(dy) and not _batched(dy):
-            return _under(dy, law), None, None
+        if straight(dy) and not batched(dy):
+            return under(dy, law), None, None
         return _traced(dy, seed_tensor(*law[:2]), law[2:]), None, None
 
 
-# Less what `Function.apply` does about torch.func, which `_straight` has excluded: a microsecond of five.
+# Less what `Function.apply` does about torch.func, which `straight` has excluded: a microsecond of five.
 _drop = super(torch.autograd.Function, _Drop).apply
 
 
-def _check_inplace(x: Tensor) -> None:
-    """Refuse what PyTorch refuses, before a number is drawn or anything is written."""
+def check_overlap(x: Tensor) -> None:
+    """Refuse to write to expanded memory, as PyTorch does."""
     if torch._debug_has_internal_overlap(x) == 1:
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
         )
+
+
+def _check_inplace(x: Tensor) -> None:
+    """Refuse what PyTorch refuses, before a number is drawn or anything is written."""
+    check_overlap(x)
     if x.requires_grad and torch.is_grad_enabled():
         base = x._base
         if x.is_leaf or (base is not None and base.is_leaf and base.requires_grad):
@@ -93,7 +98,7 @@ def _check_inplace(x: Tensor) -> None:
             raise RuntimeError(f"{what} that requires grad is being used in an in-place operation.")
 
 
-def _under(x: Tensor, law: tuple[Any, ...], inplace: bool = False) -> Tensor:
+def under(x: Tensor, law: tuple[Any, ...], inplace: bool = False) -> Tensor:
     """x, which goes the straight way, under a law."""
     if x.requires_grad and torch.is_grad_enabled():
         if inplace and x._is_view():  # autograd may refuse, which `copy_` lets it do before anything is written
@@ -139,9 +144,9 @@ def drop(
     `noise` is the mask's shape, one entry per axis of x, 1 or x's extent; `block` the extents of blocks along the last
     axes, for which p is the share of elements that are dropped.
     """
-    if _straight(x):
+    if straight(x):
         if inplace:
             _check_inplace(x)
         key, call = draw(generator)
-        return _under(x, (key, call, p, noise, block, scale, shift, dropped), inplace)
+        return under(x, (key, call, p, noise, block, scale, shift, dropped), inplace)
     return _traced(x, next_seed(generator), (p, noise, block, scale, shift, dropped), inplace)

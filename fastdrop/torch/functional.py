@@ -23,6 +23,7 @@ from fastdrop.random import check_generator
 from fastdrop.torch.attention import scaled_dot_product_attention
 from fastdrop.torch.connections import dropconnect
 from fastdrop.torch.drop import drop, ours
+from fastdrop.torch.originals import ORIGINALS
 
 __all__ = [
     "alpha_dropout", "drop_block2d", "drop_path", "dropconnect", "dropout", "dropout1d", "dropout2d", "dropout3d",
@@ -100,25 +101,38 @@ def dropout(
     """
     p = _check(input, p, generator, "dropout")
     if not ours(input):
-        return F.dropout(input, p, training, inplace)
+        return ORIGINALS["dropout"](input, p, training, inplace)
     if not training or p == 0.0 or input.numel() == 0:
         return input
     return drop(input, p, None, None, _scale(p), 0.0, 0.0, inplace, generator)
 
 
 def _shared(
-    input: Tensor, p: float, training: bool, inplace: bool, noise: Sequence[int], generator: Generator | None
+    input: Tensor,
+    p: float,
+    training: bool,
+    inplace: bool,
+    noise: Sequence[int],
+    generator: Generator | None,
+    scaled: bool = True,
 ) -> Tensor:
     """`dropout` under a noise shape, where PyTorch has no function of its own."""
     if not training or p == 0.0 or input.numel() == 0:
         return input
+    scale = _scale(p) if scaled else 1.0
     if ours(input):
-        return drop(input, p, noise, None, _scale(p), 0.0, 0.0, inplace, generator)
-    factors = input.new_empty(noise).bernoulli_(1.0 - p).mul_(_scale(p))
+        return drop(input, p, noise, None, scale, 0.0, 0.0, inplace, generator)
+    factors = input.new_empty(noise).bernoulli_(1.0 - p).mul_(scale)
     return input.mul_(factors) if inplace else input * factors
 
 
-def _feature(
+def path(input: Tensor, p: float, training: bool, mode: str = "row", scaled: bool = True) -> Tensor:
+    """`drop_path`, which may leave what is kept as it is."""
+    p = _check(input, p, None, "drop_path")
+    return _shared(input, p, training, False, path_shape(tuple(input.shape), mode), None, scaled)
+
+
+def feature(
     input: Tensor, p: float, training: bool, inplace: bool, batch: int, alpha: bool, generator: Generator | None
 ) -> Tensor:
     """One decision per channel; `batch` is how many axes stand before the channels'."""
@@ -152,8 +166,8 @@ def dropout1d(
     p = _check(input, p, generator, "dropout1d")
     rank = input.dim()
     if not ours(input) or rank not in (2, 3):
-        return F.dropout1d(input, p, training, inplace)
-    return _feature(input, p, training, inplace, rank - 2, False, generator)
+        return ORIGINALS["dropout1d"](input, p, training, inplace)
+    return feature(input, p, training, inplace, rank - 2, False, generator)
 
 
 def dropout2d(
@@ -176,7 +190,7 @@ def dropout2d(
     """
     p = _check(input, p, generator, "dropout2d")
     if not ours(input):
-        return F.dropout2d(input, p, training, inplace)
+        return ORIGINALS["dropout2d"](input, p, training, inplace)
     rank = input.dim()
     if rank not in (3, 4):
         warnings.warn(
@@ -190,7 +204,7 @@ def dropout2d(
             "- input is interpreted as shape (N, C, L): use dropout1d, or give (1, C, H, W) for one image",
             stacklevel=2,
         )
-    return _feature(input, p, training, inplace, 1, False, generator)
+    return feature(input, p, training, inplace, 1, False, generator)
 
 
 def dropout3d(
@@ -214,7 +228,7 @@ def dropout3d(
     """
     p = _check(input, p, generator, "dropout3d")
     if not ours(input):
-        return F.dropout3d(input, p, training, inplace)
+        return ORIGINALS["dropout3d"](input, p, training, inplace)
     rank = input.dim()
     if rank not in (4, 5):
         warnings.warn(
@@ -223,7 +237,7 @@ def dropout3d(
             stacklevel=2,
         )
     # PyTorch puts an axis before all that are not five.
-    return _feature(input, p, training, inplace, 1 if rank == 5 else 0, False, generator)
+    return feature(input, p, training, inplace, 1 if rank == 5 else 0, False, generator)
 
 
 def alpha_dropout(
@@ -241,7 +255,7 @@ def alpha_dropout(
     """
     p = _check(input, p, generator, "alpha_dropout")
     if not ours(input):
-        return F.alpha_dropout(input, p, training, inplace)
+        return ORIGINALS["alpha_dropout"](input, p, training, inplace)
     if not training or p == 0.0 or input.numel() == 0:
         return input
     return drop(input, p, None, None, *alpha_constants(p), inplace, generator)
@@ -265,8 +279,8 @@ def feature_alpha_dropout(
     """
     p = _check(input, p, generator, "feature_alpha_dropout")
     if not ours(input):
-        return F.feature_alpha_dropout(input, p, training, inplace)
-    return _feature(input, p, training, inplace, 1, True, generator)
+        return ORIGINALS["feature_alpha_dropout"](input, p, training, inplace)
+    return feature(input, p, training, inplace, 1, True, generator)
 
 
 def drop_path(

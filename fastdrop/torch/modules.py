@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class _Drawing(nn.modules.dropout._DropoutNd):
+class Drawing(nn.modules.dropout._DropoutNd):
     """What all modules have: p, inplace, and the generator that masks come from."""
 
     generator: Generator | None = None
@@ -31,7 +31,7 @@ class _Drawing(nn.modules.dropout._DropoutNd):
         self.generator = check_generator(generator)
 
 
-class Dropout(_Drawing, nn.Dropout):
+class Dropout(Drawing, nn.Dropout):
     """`torch.nn.Dropout` by fastdrop's kernels; see `functional.dropout`.
 
     Parameters
@@ -63,7 +63,7 @@ class Dropout(_Drawing, nn.Dropout):
         return F.dropout(input, self.p, self.training, self.inplace, generator=self.generator)
 
 
-class Dropout1d(_Drawing, nn.Dropout1d):
+class Dropout1d(Drawing, nn.Dropout1d):
     """`torch.nn.Dropout1d`: drops whole channels of (N, C, L) or (C, L). Parameters are `Dropout`'s.
 
     Examples
@@ -76,7 +76,7 @@ class Dropout1d(_Drawing, nn.Dropout1d):
         return F.dropout1d(input, self.p, self.training, self.inplace, generator=self.generator)
 
 
-class Dropout2d(_Drawing, nn.Dropout2d):
+class Dropout2d(Drawing, nn.Dropout2d):
     """`torch.nn.Dropout2d`: drops whole feature maps of (N, C, H, W). Parameters are `Dropout`'s.
 
     Examples
@@ -89,7 +89,7 @@ class Dropout2d(_Drawing, nn.Dropout2d):
         return F.dropout2d(input, self.p, self.training, self.inplace, generator=self.generator)
 
 
-class Dropout3d(_Drawing, nn.Dropout3d):
+class Dropout3d(Drawing, nn.Dropout3d):
     """`torch.nn.Dropout3d`: drops whole feature maps of (N, C, D, H, W). Parameters are `Dropout`'s.
 
     Examples
@@ -102,7 +102,7 @@ class Dropout3d(_Drawing, nn.Dropout3d):
         return F.dropout3d(input, self.p, self.training, self.inplace, generator=self.generator)
 
 
-class AlphaDropout(_Drawing, nn.AlphaDropout):
+class AlphaDropout(Drawing, nn.AlphaDropout):
     """`torch.nn.AlphaDropout`: keeps mean 0 and variance 1 behind SELU; see `functional.alpha_dropout`.
 
     Parameters are `Dropout`'s; `inplace` has no effect, as in PyTorch.
@@ -117,7 +117,7 @@ class AlphaDropout(_Drawing, nn.AlphaDropout):
         return F.alpha_dropout(input, self.p, self.training, generator=self.generator)
 
 
-class FeatureAlphaDropout(_Drawing, nn.FeatureAlphaDropout):
+class FeatureAlphaDropout(Drawing, nn.FeatureAlphaDropout):
     """`torch.nn.FeatureAlphaDropout`: `AlphaDropout` of whole channels; see `functional.feature_alpha_dropout`.
 
     Parameters are `Dropout`'s; `inplace` has no effect, as in PyTorch.
@@ -132,7 +132,7 @@ class FeatureAlphaDropout(_Drawing, nn.FeatureAlphaDropout):
         return F.feature_alpha_dropout(input, self.p, self.training, generator=self.generator)
 
 
-class DropPath(_Drawing):
+class DropPath(Drawing):
     """Drops a residual branch, for each example or for all: stochastic depth; see `functional.drop_path`.
 
     Parameters
@@ -164,7 +164,7 @@ class DropPath(_Drawing):
         return f"{super().extra_repr()}, mode={self.mode!r}"
 
 
-class LockedDropout(_Drawing):
+class LockedDropout(Drawing):
     """Drops the same features at every step of a sequence; see `functional.locked_dropout`.
 
     Parameters
@@ -197,7 +197,7 @@ class LockedDropout(_Drawing):
         return f"{super().extra_repr()}, batch_first={self.batch_first}"
 
 
-class DropBlock2d(_Drawing):
+class DropBlock2d(Drawing):
     """Drops blocks of the feature maps of (N, C, H, W) or (C, H, W); see `functional.drop_block2d`.
 
     Parameters

@@ -20,7 +20,7 @@ from fastdrop._core import DTYPE_CODES, Generator, apply_memory
 from fastdrop.block import seed_probability
 from fastdrop.torch.stream import draw, seed_of, seed_tensor
 
-__all__ = ["CODES", "Transformed", "apply", "call_op", "drop_op", "handle", "seed_op"]
+__all__ = ["CODES", "Transformed", "apply", "call_op", "drop_op", "fill", "handle", "seed_op"]
 
 CODES = {getattr(torch, name): code for name, code in DTYPE_CODES.items()}
 
@@ -51,17 +51,29 @@ def handle(generator: Generator) -> int:
     return id(generator)
 
 
+_ONES = {dtype: torch.ones((), dtype=dtype, device="cpu") for dtype in CODES}
+
+
+def fill(law: Sequence[Any], y: Tensor) -> Tensor:
+    """Fill y, on the CPU, with what `law` makes of ones."""
+    return _apply(_ONES[y.dtype], (0,) * y.dim(), law, y)
+
+
 def apply(x: Tensor, law: Sequence[Any], y: Tensor) -> Tensor:
     """Fill y from x, both on the CPU, by `law`: what `fastdrop._core.apply_memory` takes before the memory.
 
     With blocks its p is the share of elements to drop, not the seeds' probability.
     """
+    return _apply(x, x.stride(), law, y)
+
+
+def _apply(x: Tensor, strides: Sequence[int], law: Sequence[Any], y: Tensor) -> Tensor:
     key, call, p, noise, block, scale, shift, dropped = law
     if block is not None:  # solved here, where extents are numbers and not a trace's symbols
-        p = seed_probability(x.shape[-len(block) :], block, p)
+        p = seed_probability(y.shape[-len(block) :], block, p)
     apply_memory(
         key, call, p, noise, block, scale, shift, dropped,
-        CODES[x.dtype], x.data_ptr(), y.data_ptr(), x.shape, x.stride(), y.stride(),
+        CODES[y.dtype], x.data_ptr(), y.data_ptr(), y.shape, strides, y.stride(),
     )  # fmt: skip
     return y
 

@@ -16,7 +16,7 @@ import torch
 from fastdrop._core import Generator, take_call
 from fastdrop.random import check_generator
 
-__all__ = ["KEYS", "checkpoint_contexts", "draw", "seed_of", "seed_tensor"]
+__all__ = ["KEYS", "checkpoint_contexts", "draw", "draw_key", "seed_of", "seed_tensor"]
 
 
 #: Keys are below: the remainder that `random_`, with no limit to check, and vmap's `randint` agree on.
@@ -41,6 +41,13 @@ def draw(generator: Generator | None) -> tuple[int, int]:
         return take_call(generator)
     _word.random()
     return _word.read() % KEYS, 0
+
+
+def draw_key(generator: torch.Generator | None) -> int:
+    """A key from one of PyTorch's generators: what `draw` gives for the default."""
+    if generator is None:
+        return draw(None)[0]
+    return int(torch.empty((), dtype=torch.int64, device="cpu").random_(generator=generator).item()) % KEYS
 
 
 def seed_tensor(key: int, call: int) -> torch.Tensor:

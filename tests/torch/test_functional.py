@@ -247,6 +247,75 @@ def test_attention(mask, options):
     torch.testing.assert_close(weights, kept * keep * 2)
 
 
+@pytest.mark.parametrize("given", [None, "bool", "float", "causal", "trained", "empty rows"])
+def test_gradients_of_attention(given):
+    """Those of one node against those of PyTorch's operators around the same mask; and of any order."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 4, dtype=torch.float64, requires_grad=True) for n in (5, 6, 6))
+    mask = {
+        "bool": torch.rand(2, 1, 5, 6) > 0.3,
+        "float": torch.randn(5, 6, dtype=torch.float64),
+        "trained": torch.randn(5, 6, dtype=torch.float64, requires_grad=True),
+        "empty rows": (torch.arange(5) > 1)[:, None].expand(5, 6),
+    }.get(given)
+    options = {"is_causal": True} if given == "causal" else {"attn_mask": mask}
+    keep = torch.from_numpy(np.asarray(fd.Generator(3).mask((2, 3, 5, 6), 0.5)))
+    leaves = (q, k, v) if given != "trained" else (q, k, v, mask)
+
+    def ours(*_):
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=0.5, generator=fd.Generator(3), **options)
+
+    eye = torch.eye(6, dtype=torch.float64).expand(2, 3, 6, 6)
+    expected = (TF.scaled_dot_product_attention(q, k, eye, **options) * keep * 2) @ v
+    y = ours()
+    torch.testing.assert_close(y, expected)
+    g = torch.randn_like(y)
+    for a, b in zip(*(torch.autograd.grad(z, leaves, g, retain_graph=True) for z in (y, expected))):
+        torch.testing.assert_close(a, b)
+    for leaf in leaves:  # alone, whatever else may want none
+        others = [t.requires_grad_(t is leaf) for t in leaves]
+        (found,) = torch.autograd.grad(ours(), leaf, g)
+        torch.testing.assert_close(found, torch.autograd.grad(y, leaf, g, retain_graph=True)[0])
+        assert all(t.requires_grad_() is t for t in others)
+    assert torch.autograd.gradcheck(ours, leaves)
+    assert torch.autograd.gradgradcheck(ours, leaves)
+    batched = torch.autograd.grad(ours(), leaves, torch.stack([g, 2 * g]), is_grads_batched=True)
+    for a, b in zip(batched, torch.autograd.grad(ours(), leaves, g)):
+        torch.testing.assert_close(a[1], 2 * b)
+
+
+def test_attention_keeps_its_weights_alone():
+    saved = []
+    q, k, v = (torch.randn(2, 3, n, 4, requires_grad=True) for n in (5, 6, 6))
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        F.scaled_dot_product_attention(q, k, v, dropout_p=0.5).sum().backward()
+    assert [t.shape for t in saved if all(t is not x for x in (q, k, v))] == [(2, 3, 5, 6)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_dtypes_and_layouts(dtype):
+    torch.manual_seed(0)
+    made = [torch.randn(2, n, 3, 8).to(dtype).transpose(1, 2).requires_grad_() for n in (5, 6, 6)]
+    wide = [t.detach().double().requires_grad_() for t in made]
+    y, z = (F.scaled_dot_product_attention(*t, dropout_p=0.3, generator=fd.Generator(1)) for t in (made, wide))
+    tolerance = {torch.float32: 1e-5, torch.float64: 1e-12}.get(dtype, 0.1)
+    torch.testing.assert_close(y.double(), z, rtol=tolerance, atol=tolerance)
+    g = torch.randn_like(z)
+    for a, b in zip(torch.autograd.grad(y, made, g.to(dtype)), torch.autograd.grad(z, wide, g)):
+        torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance)
+    assert not F.scaled_dot_product_attention(*made, dropout_p=1.0).any()
+
+
+def test_attention_broadcasts_and_takes_nothing():
+    q, k = torch.randn(2, 3, 5, 8, requires_grad=True), torch.randn(1, 3, 6, 8, requires_grad=True)
+    F.scaled_dot_product_attention(q, k, k, dropout_p=0.5).sum().backward()
+    assert k.grad.shape == k.shape
+    empty = torch.randn(0, 3, 5, 8, requires_grad=True)
+    assert F.scaled_dot_product_attention(empty, empty, empty, dropout_p=0.5).shape == (0, 3, 5, 8)
+    with pytest.raises(RuntimeError):
+        F.scaled_dot_product_attention(q, torch.randn(2, 3, 6, 7), k, dropout_p=0.5)
+
+
 def test_attention_of_groups():
     q, k = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)
     y = F.scaled_dot_product_attention(q, k, k, dropout_p=1e-12, enable_gqa=True)

@@ -1,0 +1,159 @@
+"""`accelerate`: the dropouts of a model that exists, given fastdrop's forward.
+
+A module stays the object it is, with its attributes and hooks; its class becomes a subclass of what it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fastdrop._reporting import say
+from fastdrop.torch import functional, modules
+
+__all__ = ["accelerate"]
+
+_Model = TypeVar("_Model", bound=nn.Module)
+
+
+class _Path(nn.Module):
+    """timm's DropPath, and those of the models in transformers."""
+
+    drop_prob: float | None
+    scale_by_keep: bool = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.path(x, self.drop_prob or 0.0, self.training, scaled=self.scale_by_keep)
+
+
+class _Depth(nn.Module):
+    """torchvision's StochasticDepth."""
+
+    p: float
+    mode: str
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.path(input, self.p, self.training, mode=self.mode)
+
+
+_FORWARDS: dict[type[nn.Module], type[nn.Module]] = {
+    cls: getattr(modules, cls.__name__)
+    for cls in (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+}
+#: Package and end of the name of classes that are not imported for this.
+_NAMED = {("timm", "DropPath"): _Path, ("transformers", "DropPath"): _Path, ("torchvision", "StochasticDepth"): _Depth}
+_OURS = (modules.Drawing, *_NAMED.values())
+
+
+def _known(cls: type) -> type[nn.Module] | None:
+    """The class with fastdrop's forward for modules of a class."""
+    if cls in _FORWARDS:
+        return _FORWARDS[cls]
+    package = cls.__module__.partition(".")[0]
+    return next((ours for (root, end), ours in _NAMED.items() if package == root and cls.__name__.endswith(end)), None)
+
+
+def _reduce(module: nn.Module, protocol: Any) -> tuple[Any, ...]:
+    """Copies and pickles name the two classes, since nobody can import the one made of them."""
+    reduced: Any = super(type(module), module).__reduce_ex__(protocol)
+    return _blank, type(module).__bases__, *reduced[2:]
+
+
+def _blank(ours: type[nn.Module], theirs: type[nn.Module]) -> nn.Module:
+    cls = _combined(ours, theirs)
+    return cls.__new__(cls)
+
+
+_made: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
+
+
+def _combined(ours: type[nn.Module], theirs: type[nn.Module]) -> type[nn.Module]:
+    """Their class with our forward, under its own name."""
+    names = {"__module__": theirs.__module__, "__qualname__": theirs.__qualname__, "__reduce_ex__": _reduce}
+    if (ours, theirs) not in _made:
+        _made[ours, theirs] = type(theirs.__name__, (ours, theirs), names)
+    return _made[ours, theirs]
+
+
+_REACHED = "fastdrop.torch.enable() reaches it"
+
+
+def _swap(module: nn.Module) -> str:
+    """Swap one module's forward: "swapped", "" for what is no dropout, or fastdrop's already, or why it is left."""
+    theirs = type(module)
+    if isinstance(module, _OURS):
+        return ""
+    if isinstance(module, torch.jit.ScriptModule):
+        return f"is TorchScript; {_REACHED}" if "Drop" in module.original_name else ""
+    for cls in theirs.__mro__:
+        ours = _known(cls)
+        if ours is not None:
+            if theirs.forward is not cls.forward or "forward" in vars(module):
+                return "has a forward of its own"
+            module.__class__ = ours if theirs in _FORWARDS else _combined(ours, theirs)
+            return "swapped"
+    if isinstance(module, nn.MultiheadAttention) and module.dropout > 0:
+        return f"drops in a function; {_REACHED}"
+    if isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers > 1:
+        return f"drops in C++; {_REACHED}"
+    return "is not known" if "Drop" in theirs.__name__ and not any(True for _ in module.children()) else ""
+
+
+def accelerate(model: _Model, verbose: bool = True) -> _Model:
+    """Let fastdrop do the dropout of a model's modules, in place.
+
+    These are torch.nn's dropouts, timm's DropPath, torchvision's StochasticDepth and the DropPaths of transformers, and
+    subclasses of all of them that do not replace ``forward``. A module stays the same object, with its attributes,
+    hooks and mode; its class becomes a subclass of what it was. Parameters and ``state_dict`` do not change.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A dropout itself, or what has some in it.
+    verbose : bool
+        Say on standard error what was done, and which dropouts were left and why.
+
+    Returns
+    -------
+    torch.nn.Module
+        `model` itself.
+
+    Raises
+    ------
+    TypeError
+        If `model` is no module.
+
+    Notes
+    -----
+    nn.MultiheadAttention and recurrent layers drop in functions of PyTorch, and code may call ``F.dropout``: for these
+    there is `enable`. What modules compute is `functional.dropout`'s and its kin's.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(0.1))
+    >>> accelerate(model, verbose=False) is model
+    True
+    >>> type(model[1])
+    <class 'fastdrop.torch.modules.Dropout'>
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model has to be a torch.nn.Module, but got a {type(model).__name__}")
+    swapped: Counter[str] = Counter()
+    left: dict[tuple[str, str], list[str]] = {}
+    for name, module in model.named_modules():
+        kind, outcome = type(module).__name__, _swap(module)
+        if outcome == "swapped":
+            swapped[kind] += 1
+        elif outcome:
+            left.setdefault((kind, outcome), []).append(name or "the model")
+    if verbose:
+        found = ", ".join(f"{count} {kind}" for kind, count in swapped.items())
+        say(f"accelerated {found or 'nothing: no module is a dropout that it knows'}")
+        for (kind, outcome), names in left.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            say(f"left {names[0]}{more}: {kind} {outcome}")
+    return model

@@ -1,0 +1,244 @@
+"""`enable` and `disable`: PyTorch's own dropouts by fastdrop's kernels, for code that cannot be touched.
+
+It takes two things. The functions of torch.nn.functional are replaced, which the compiler sees: it guards on them, so
+that what it made before is not used after. And the CPU's operators are overridden, which reaches what no name leads to:
+the dropout within C++ (LSTM, attention), TorchScript, and functions imported under other names.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
+
+from fastdrop._core import Mask
+from fastdrop.torch import functional
+from fastdrop.torch.drop import check_overlap, ours
+from fastdrop.torch.ops import CODES, fill
+from fastdrop.torch.originals import ORIGINALS
+from fastdrop.torch.stream import draw_key
+
+__all__ = ["disable", "enable", "enabled"]
+
+_Kernel = Callable[..., Tensor]
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+_exporting = getattr(torch.compiler, "is_exporting", bool)  # since PyTorch 2.7
+_compiler = functools.partial(torch._C._dispatch_tls_is_dispatch_key_included, torch._C.DispatchKey.PythonDispatcher)
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether x is the kernels', and not the compiler's, which has replaced functions and no use for an operator."""
+    return (type(x) is Tensor or type(x) is Parameter) and ours(x) and not _compiler()
+
+
+def _as_before(op: Any, *args: Any, **kwargs: Any) -> Tensor:
+    y: Tensor = op.decompose(*args, **kwargs) if _compiler() else op._op_dk(_COMPOSITE, *args, **kwargs)
+    return y
+
+
+def _operator(name: str, function: Callable[[Tensor, float, bool, bool], Tensor]) -> tuple[Any, _Kernel]:
+    """An operator (input, p, train), and the kernel to put before it."""
+    op = getattr(torch.ops.aten, name).default
+    inplace = name.endswith("_")
+
+    def kernel(input: Tensor, p: float, train: bool) -> Tensor:
+        if 0.0 <= p <= 1.0 and _plain(input):
+            return function(input, p, train, inplace)
+        return _as_before(op, input, p, train)
+
+    return op, kernel
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
+    p = args[1] if len(args) > 1 else options.get("dropout_p", 0.0)
+    if 0.0 < p <= 1.0 and _plain(query) and _plain(key) and _plain(value):
+        return functional.scaled_dot_product_attention(query, key, value, *args, **options)
+    return _as_before(torch.ops.aten.scaled_dot_product_attention.default, query, key, value, *args, **options)
+
+
+#: What PyTorch's own fills; `CODES` has those that need no copy.
+_FILLED = {*CODES, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+
+
+def _bernoulli_(x: Tensor, p: float = 0.5, *, generator: torch.Generator | None = None) -> Tensor:
+    """1 where a mask of p drops, 0 elsewhere. Errors are PyTorch's."""
+    if not 0.0 <= p <= 1.0:
+        raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
+    if x.dtype not in _FILLED:
+        raise NotImplementedError(f'"bernoulli_scalar_cpu_" not implemented for {x.dtype}')
+    check_overlap(x)
+    if x.numel() == 0:
+        return x
+    key = draw_key(generator)
+    if x.dtype in CODES:
+        return fill((key, 0, p, None, None, 0.0, 0.0, 1.0), x)
+    dropped = np.logical_not(Mask(key, 0, p, tuple(x.shape)))
+    return x.copy_(torch.from_numpy(dropped))
+
+
+def _feature(alpha: bool) -> Callable[[Tensor, float, bool, bool], Tensor]:
+    return lambda input, p, train, inplace: functional.feature(input, p, train, inplace, 1, alpha, None)
+
+
+_OPERATORS = [
+    _operator(name + end, function)
+    for name, function in {
+        "dropout": functional.dropout,
+        "alpha_dropout": functional.alpha_dropout,
+        "feature_dropout": _feature(False),
+        "feature_alpha_dropout": _feature(True),
+    }.items()
+    for end in ("", "_")
+] + [(torch.ops.aten.scaled_dot_product_attention.default, _attention)]
+
+
+def _function(name: str, training: bool = True) -> _Kernel:
+    """What stands in for a function of torch.nn.functional."""
+    original: _Kernel = ORIGINALS[name]
+    function: _Kernel = getattr(functional, name)
+
+    @functools.wraps(original)
+    def call(input: Tensor, p: float = 0.5, training: bool = training, inplace: bool = False) -> Tensor:
+        # As PyTorch's does, but for who is handed on: it would find this one under its name.
+        if has_torch_function_unary(input):
+            return handle_torch_function(original, (input,), input, p=p, training=training, inplace=inplace)
+        # Odd values of p reach fastdrop behind the original.
+        if type(p) is not float or not isinstance(input, Tensor) or _exporting():
+            return original(input, p, training, inplace)
+        return function(input, p, training, inplace)
+
+    call.__prepare_scriptable__ = lambda: original  # type: ignore[attr-defined]  # for torch.jit.script
+    return call
+
+
+@functools.wraps(ORIGINALS["scaled_dot_product_attention"])
+def _attention_function(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    *args: Any,
+    **options: Any,
+) -> Tensor:
+    tensors = (query, key, value, attn_mask)
+    if type(dropout_p) is not float or not dropout_p or has_torch_function(tensors) or _exporting():
+        return ORIGINALS["scaled_dot_product_attention"](query, key, value, attn_mask, dropout_p, *args, **options)
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, *args, **options)
+
+
+torch.jit._builtins._register_builtin(_attention_function, "aten::scaled_dot_product_attention")
+
+_FUNCTIONS: dict[str, _Kernel] = {
+    **{name: _function(name) for name in ("dropout", "dropout1d", "dropout2d", "dropout3d")},
+    **{name: _function(name, training=False) for name in ("alpha_dropout", "feature_alpha_dropout")},
+    "scaled_dot_product_attention": _attention_function,
+}
+
+
+class _Switch:
+    """Whether PyTorch's dropouts are fastdrop's: a count of who wants it, and what undoes it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.stays = False
+        self.blocks = 0
+        self.library: torch.library.Library | None = None
+
+    def change(self, stays: bool | None = None, blocks: int = 0) -> None:
+        with self.lock:
+            self.stays = self.stays if stays is None else stays
+            self.blocks += blocks
+            if (self.stays or self.blocks > 0) != (self.library is not None):
+                if self.library is None:
+                    self._replace(ORIGINALS, _FUNCTIONS)
+                    self.library = self._override()
+                else:
+                    self._replace(_FUNCTIONS, ORIGINALS)
+                    self.library._destroy()
+                    self.library = None
+                for op, _ in _OPERATORS:  # where it was decided which kernel a trace takes
+                    op._dispatch_cache.clear()
+
+    @staticmethod
+    def _replace(old: dict[str, _Kernel], new: dict[str, _Kernel]) -> None:
+        """Where somebody else has put a function of theirs, it stays: the operators are behind it."""
+        for name, function in new.items():
+            if getattr(torch.nn.functional, name) is old[name]:
+                setattr(torch.nn.functional, name, function)
+
+    @staticmethod
+    def _override() -> torch.library.Library:
+        library = torch.library.Library("aten", "IMPL")
+        for op, kernel in _OPERATORS:
+            library.impl(op, kernel, "AutogradCPU")
+        with warnings.catch_warnings():  # that this replaces a kernel
+            warnings.simplefilter("ignore")
+            library.impl(torch.ops.aten.bernoulli_.float, _bernoulli_, "CPU")
+        return library
+
+
+_switch = _Switch()
+
+
+def enable() -> None:
+    """Let fastdrop's kernels do the dropout of all PyTorch code in this process, until `disable`.
+
+    On CPU tensors of float32, float64, float16 and bfloat16 that is: ``F.dropout`` and its kin, nn.Dropout and its kin,
+    nn.MultiheadAttention, nn.Transformer and its layers, ``F.scaled_dot_product_attention`` with `dropout_p`, nn.LSTM,
+    GRU and RNN between layers, TorchScript, and `Tensor.bernoulli_` with a number for p, in all dtypes. Models that
+    were made before, and functions that were imported under other names, are included. All else stays PyTorch's.
+
+    Notes
+    -----
+    Masks come from PyTorch's generator (or the one given to `bernoulli_`), but are others than PyTorch's for the same
+    seed; see `functional.dropout` for what is guaranteed. Functions that torch.compile has traced are traced again.
+    Under it, what C++ draws within LSTM stays PyTorch's, as does what `torch.export` and `torch.jit.trace` record.
+    Enable and disable while no other thread runs PyTorch's operators.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> fastdrop.torch.enable()
+    >>> _ = torch.manual_seed(0)
+    >>> y = torch.nn.functional.dropout(torch.ones(1000), 0.5)  # by fastdrop
+    >>> fastdrop.torch.disable()
+    """
+    _switch.change(stays=True)
+
+
+def disable() -> None:
+    """Undo `enable`: PyTorch's functions and operators are what they were. Blocks of `enabled` last until they end.
+
+    Examples
+    --------
+    >>> import fastdrop.torch
+    >>> fastdrop.torch.disable()
+    """
+    _switch.change(stays=False)
+
+
+@contextmanager
+def enabled() -> Iterator[None]:
+    """`enable` for the extent of a ``with`` block or, as a decorator, of a function.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> with fastdrop.torch.enabled():
+    ...     y = torch.nn.functional.dropout(torch.ones(1000), 0.5)
+    """
+    _switch.change(blocks=1)
+    try:
+        yield
+    finally:
+        _switch.change(blocks=-1)
