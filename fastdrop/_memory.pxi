@@ -1,5 +1,33 @@
 # Memory that is no NumPy array: the law on what a pointer, a shape and strides say. Included by _core.pyx.
 # The caller answers for the pointers: both have to lie in memory of that shape, and y to be x or apart from it.
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #include <unistd.h>
+    #endif
+
+    /* Ask for huge pages, where the system leaves that to programs. It is advice: nothing depends on the answer. */
+    static void fd_advise_huge(void *memory, size_t bytes)
+    {
+    #if defined(__linux__) && defined(MADV_HUGEPAGE)
+        uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+        uintptr_t begin = ((uintptr_t)memory + page - 1) / page * page, end = ((uintptr_t)memory + bytes) / page * page;
+        if (begin < end)
+            (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+    #else
+        (void)memory, (void)bytes;
+    #endif
+    }
+    """
+    void fd_advise_huge(void *memory, size_t bytes) nogil
+
+# From here on outputs are asked to lie in huge pages, as NumPy asks for its arrays: PyTorch takes large ones fresh from the
+# system, and to fault in every 4 KiB of them takes six times as long as to fill them.
+cdef enum:
+    HUGE_BYTES = 1 << 22
+
+
 def take_call(Generator rng not None):
     """(key, call) of the generator's next call, which is taken."""
     return rng._key, take(rng)
@@ -35,7 +63,7 @@ def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double sca
     cdef int64_t mask_strides[64]
     cdef int64_t from_steps[64]
     cdef int64_t to_steps[64]
-    cdef int64_t step = 1, size = 1, own
+    cdef int64_t step = 1, size = 1, span = 1, own
     cdef int64_t itemsize = 8 if code == FD_F64 else 4 if code == FD_F32 else 2
     cdef int i, nd = len(shape), spatial = 0 if block is None else len(block), failed = 0
     if nd > FD_MAX_NDIM:
@@ -47,6 +75,7 @@ def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double sca
         mask_strides[i] = 0 if own == 1 else step
         step *= own if own else 1
         size *= dims[i]
+        span += (dims[i] - 1) * <int64_t>y_strides[i]
         from_steps[i] = itemsize * <int64_t>x_strides[i]
         to_steps[i] = itemsize * <int64_t>y_strides[i]
     for i in range(spatial):
@@ -66,6 +95,8 @@ def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double sca
     op.activation = FD_IDENTITY
     op.scale, op.shift, op.dropped = scale, shift, dropped
     cdef bint plain = shift == 0.0 and dropped == 0.0
+    if size * itemsize >= HUGE_BYTES and x != y and span == size:
+        fd_advise_huge(<void *>y, size * itemsize)
     # As in `apply_view`: a short call keeps the GIL.
     if size <= SHORT_CALL:
         failed = on_memory(&view, &op, plain, spatial, code, dims, <void *>x, from_steps, <void *>y, to_steps)

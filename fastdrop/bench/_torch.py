@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from .cases import HIDDEN, Arrays, Case
 from .ready import Answer, Ready
 
-__all__ = ["PREPARE", "array", "package", "prepare_step", "settings", "tensor"]
+__all__ = ["PREPARE", "array", "own_dropout", "package", "prepare_step", "settings", "tensor"]
 
 
 def package() -> Any:
@@ -20,11 +21,19 @@ def package() -> Any:
     return importlib.import_module("torch")
 
 
+def own_dropout() -> None:
+    """Let PyTorch's dropout be its own, if anybody has changed that."""
+    drop_in = sys.modules.get("fastdrop.torch")
+    if drop_in is not None:
+        drop_in.disable()
+
+
 def settings(case: Case) -> Callable[[], None]:
     """What sets its threads."""
     torch = package()
 
     def enter() -> None:
+        own_dropout()
         if torch.get_num_threads() != case.threads:
             torch.set_num_threads(case.threads)
 

@@ -24,12 +24,15 @@ class Bar:
     against : str or None
         As for `compare`; None: `limit` is in microseconds for a whole call.
     limit : float
+    who : str
+        The contender that has to clear it.
     """
 
     key: str
     case: Case
     against: str | None
     limit: float
+    who: str = "fastdrop"
 
 
 def _bars() -> Iterator[Bar]:
@@ -72,6 +75,13 @@ def _bars() -> Iterator[Bar]:
     yield product("einsum", 1 / 150, "numpy-stored")
     for key, limit in (("cnn-step", 1.3), ("mlp-step", 0.8)):
         yield Bar(key, Case(key, 128 * PIXELS, threads=2), "torch", limit)
+    for n in (2**20, 2**26):
+        case = Case("forward+backward", n, threads=2)
+        yield Bar(f"drop-in-{count(n).replace(' ', '')}", case, "torch", 1 / 20, "fastdrop-torch")
+    # Dropout's share of a step: 5 and 6 % of it are these times the step without.
+    for key, p, share in (("torch-transformer", tenth, 0.05), ("torch-mlp", half, 0.06)):
+        case = Case(key, FAMILIES[key].full, p=p, threads=2)
+        yield Bar(key.replace("torch", "drop-in"), case, "torch-plain", round(1 / (1 - share), 3), "fastdrop-torch")
     yield Bar("call-us", Case("small-calls", 256), None, 1.0)
     yield Bar("call-torch", Case("small-calls", 256), "torch", 0.1)
 
@@ -117,7 +127,7 @@ def run(bars: Sequence[Bar] = BARS, rounds: int = 15) -> Iterator[Cleared]:
         case = bar.case
         try:
             arrays = _arrays(case.family, case.n, case.dtype)
-            outcome = compare("fastdrop", bar.against or "memcpy", case, rounds, arrays=arrays)
+            outcome = compare(bar.who, bar.against or "memcpy", case, rounds, arrays=arrays)
         except Skipped as why:
             yield Cleared(bar, None, None, str(why))
             continue

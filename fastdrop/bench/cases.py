@@ -16,7 +16,8 @@ from ..runtime import MAX_THREADS
 from .kinds import KINDS, images
 
 __all__ = [
-    "DTYPES", "FAMILIES", "HIDDEN", "PIXELS", "WIDTH", "Arrays", "Case", "Family", "count", "dtype_of", "parse_count",
+    "DTYPES", "FAMILIES", "HIDDEN", "PIXELS", "TOKENS", "WIDTH", "Arrays", "Case", "Family", "count", "dtype_of",
+    "parse_count",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -30,6 +31,9 @@ WIDTH = 800
 
 #: Of an image that the networks see.
 PIXELS = 28 * 28
+
+#: Numbers in a sequence that the Transformer sees: 128 of 256.
+TOKENS = 128 * 256
 
 #: More elements than a machine holds.
 MAX_N = 2**40
@@ -124,6 +128,22 @@ FAMILIES = {
         "the copy of the images",
         dtypes=("float32",),
         multiple=PIXELS,
+    ),
+    "torch-mlp": Family(
+        "training step of an MLP in PyTorch",
+        128 * PIXELS,
+        "784-800-800-10 with ReLU and nn.Dropout, on n / 784 images; backward, SGD",
+        "the copy of the images",
+        dtypes=("float32",),
+        multiple=PIXELS,
+    ),
+    "torch-transformer": Family(
+        "training step of a Transformer in PyTorch",
+        16 * TOKENS,
+        f"nn.TransformerEncoder: 4 layers, d 256, 4 heads, 1024, on n / {TOKENS} sequences of 128; backward, SGD",
+        "the copy of the input",
+        dtypes=("float32",),
+        multiple=TOKENS,
     ),
 }
 for _name, _kind in KINDS.items():

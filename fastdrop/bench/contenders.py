@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .. import runtime
-from . import _copies, _dropconnect, _jax, _kinds, _numba, _numpy, _ours, _tensorflow, _torch, blas
+from . import _copies, _drop_in, _dropconnect, _jax, _kinds, _numba, _numpy, _ours, _tensorflow, _torch, blas
 from .cases import DTYPES, FAMILIES, Arrays, Case
 from .ready import Ready
 
@@ -70,6 +70,7 @@ CONTENDERS = {
             "fastdrop-plain", "fastdrop without dropout", "ours",
             {"training-step": partial(_ours.prepare_step, dropout=False)},
         ),
+        Contender("fastdrop-torch", "fastdrop.torch", "ours", _drop_in.OURS, "torch", spins=True),
         Contender("memcpy", "memcpy", "limit", dict.fromkeys(_COPIED, _copies.prepare_memcpy)),
         Contender("stream", "streaming copy", "limit", dict.fromkeys(_COPIED, _copies.prepare_stream)),
         Contender("stream4", "streaming copy, 4 pages", "limit", dict.fromkeys(_COPIED, _copies.prepare_stream4)),
@@ -82,11 +83,12 @@ CONTENDERS = {
         Contender("numpy-good", "NumPy, good", "peer", _numpy.GOOD, threads="one"),
         Contender("numba", "Numba", "peer", _numba.PREPARE, "numba", ("float32", "float64"), spins=True),
         Contender(
-            "torch", "PyTorch", "peer", {**_torch.PREPARE, **_kinds.TORCH, **_dropconnect.TORCH}, "torch", spins=True
+            "torch", "PyTorch", "peer",
+            {**_torch.PREPARE, **_kinds.TORCH, **_dropconnect.TORCH, **_drop_in.THEIRS}, "torch", spins=True,
         ),
         Contender(
             "torch-plain", "PyTorch without dropout", "peer",
-            {"training-step": partial(_torch.prepare_step, dropout=False)}, "torch", spins=True,
+            {"training-step": partial(_torch.prepare_step, dropout=False), **_drop_in.PLAIN}, "torch", spins=True,
         ),
         Contender("jax", "JAX", "peer", _jax.PREPARE, "jax", ("float32", "float16", "bfloat16"), "own", True),
         Contender("tensorflow", "TensorFlow", "peer", _tensorflow.PREPARE, "tensorflow", threads="own", spins=True),

@@ -12,7 +12,7 @@ from .cases import PIXELS, Case
 from .ready import Ready
 from .steps import CLASSES, check_learns
 
-__all__ = ["NETWORKS", "images", "prepare"]
+__all__ = ["NETWORKS", "images", "mlp", "prepare"]
 
 
 def _cnn(nn: Any, p: float) -> Any:
@@ -24,7 +24,7 @@ def _cnn(nn: Any, p: float) -> Any:
     )  # fmt: skip
 
 
-def _mlp(nn: Any, p: float) -> Any:
+def mlp(nn: Any, p: float) -> Any:
     """Two hidden layers of 800, as in the dropout paper's comparison on MNIST."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(PIXELS, 800), nn.ReLU(), nn.Dropout(p), nn.Linear(800, 800), nn.ReLU(), nn.Dropout(p),
@@ -32,7 +32,7 @@ def _mlp(nn: Any, p: float) -> Any:
     )  # fmt: skip
 
 
-NETWORKS = {"cnn-step": _cnn, "mlp-step": _mlp}
+NETWORKS = {"cnn-step": _cnn, "mlp-step": mlp}
 
 
 def images(case: Case) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import runtime
-from . import blas
+from . import _torch, blas
 from .cases import Arrays, Case
 from .contenders import COPIES, Entry, entry
 from .ready import Ready, check
@@ -58,13 +58,14 @@ def spread(values: Sequence[float]) -> Spread:
 
 @contextmanager
 def settings_kept() -> Iterator[None]:
-    """Give fastdrop its instruction set and threads back at the end, and BLAS its threads."""
+    """Give fastdrop its instruction set and threads back at the end, BLAS its threads, PyTorch its dropout."""
     isa, threads, products = runtime.isa(), runtime.get_num_threads(), blas.get_threads()
     try:
         yield
     finally:
         runtime.set_isa(isa)
         runtime.set_num_threads(threads)
+        _torch.own_dropout()
         if products is not None:
             blas.set_threads(products)
 

@@ -14,7 +14,7 @@ from .._core import Mask
 from .cases import Arrays, Case
 from .kinds import WrongAnswer
 
-__all__ = ["Answer", "Ready", "WrongAnswer", "check"]
+__all__ = ["Answer", "Ready", "WrongAnswer", "check", "check_law"]
 
 Array = NDArray[Any]
 
@@ -76,7 +76,7 @@ def _same(a: Array, b: Array) -> bool:
     return a.shape == b.shape and np.array_equal(np.ascontiguousarray(a).view(np.uint8), b.view(np.uint8))
 
 
-def _check_law(mask: Mask, x: Array, y: Array) -> None:
+def check_law(mask: Mask, x: Array, y: Array) -> None:
     """The first elements against the reference, all of them against the mask."""
     first = np.unravel_index(np.arange(min(REFERENCE, x.size)), x.shape)
     index = mask.start + sum(np.asarray(i, np.int64) * step for i, step in zip(first, mask.strides))
@@ -189,7 +189,7 @@ def check(ready: Ready, arrays: Arrays, case: Case) -> None:
             raise WrongAnswer(f"an output of {y.dtype} {y.shape} where {x.dtype} {x.shape} was asked for")
     if answer.mask is not None:
         for x, y in zip(inputs, answer.outputs):
-            _check_law(answer.mask, x, y)
+            check_law(answer.mask, x, y)
         return
     kept = _decisions(answer, case)
     if case.family.startswith("spatial"):

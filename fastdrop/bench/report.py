@@ -16,7 +16,7 @@ from .sweep import Point, Result
 
 __all__ = ["check_folder", "machine_line", "markdown", "write"]
 
-_STEPS = ("training-step", "cnn-step", "mlp-step")
+_STEPS = ("training-step", "cnn-step", "mlp-step", "torch-mlp", "torch-transformer")
 
 #: Families whose n says nothing to the reader: times are given for the whole call.
 _CALLS = ("small-calls", *_STEPS)
@@ -100,15 +100,16 @@ def _sections(family: str, points: Sequence[Point]) -> Iterator[str]:
 
 def _shares(points: Sequence[Point]) -> Iterator[str]:
     """What dropout takes of a training step: with against without, round by round."""
-    for whose, plain in (("fastdrop", "fastdrop-plain"), ("torch", "torch-plain")):
+    titles = {"fastdrop": "fastdrop.nn", "torch": "PyTorch", "fastdrop-torch": "PyTorch with fastdrop.torch.enable()"}
+    plains = {"fastdrop": "fastdrop-plain", "torch": "torch-plain", "fastdrop-torch": "torch-plain"}
+    for whose, plain in plains.items():
         for (threads,), some in _by(points, "threads").items():
             named = {p.name: p for p in some}
             if whose in named and plain in named:
                 pairs = zip(named[whose].seconds, named[plain].seconds)
                 share = spread([1 - without / with_ for with_, without in pairs])
-                title = "fastdrop.nn" if whose == "fastdrop" else "PyTorch"
                 yield (
-                    f"Dropout is {100 * share.median:.1f} % of {title}'s step "
+                    f"Dropout is {100 * share.median:.1f} % of {titles[whose]}'s step "
                     f"(quartiles {100 * share.q1:.1f} and {100 * share.q3:.1f} %; threads: {threads})."
                 )
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .. import runtime
-from .cases import FAMILIES, PIXELS, WIDTH, Arrays, Case, count
+from .cases import FAMILIES, PIXELS, TOKENS, WIDTH, Arrays, Case, count
 from .contenders import CONTENDERS, Entry, entries, entry
 from .kinds import KINDS
 from .paired import Spread, fastest, interleave, settings_kept, spread
@@ -175,7 +175,8 @@ def plan(
     if not quick:
         groups += [Group(Case(name, 128 * WIDTH**2, p=p)) for name in products for p in halves]
     groups += [Group(Case("small-calls", 256)), Group(Case("training-step", 2**16))]
-    groups += [Group(Case(family, 128 * PIXELS)) for family in ("cnn-step", "mlp-step")]
+    groups += [Group(Case(family, 128 * PIXELS)) for family in ("cnn-step", "mlp-step", "torch-mlp")]
+    groups += [Group(Case("torch-transformer", (1 if quick else 16) * TOKENS, p=0.1))]
     chosen = [group for group in groups if not families or _among(group.case.family, families)]
     if names:
         chosen = [

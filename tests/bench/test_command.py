@@ -131,6 +131,7 @@ def test_the_table_of_bars() -> None:
         "spatial-nchw": 1.05, "spatial-nhwc": 1.10, "avx2-p.5": 1.25, "avx2-p.1": 1.9, "call-us": 1.0,
         "call-torch": 0.1, "dropconnect-p.5": 3, "dropconnect-dx": 3.5, "dropconnect-dw": 3.5, "dropconnect-p.1": 9,
         "dropconnect-both-2t": 0.6, "dropconnect-einsum": 1 / 150, "cnn-step": 1.3, "mlp-step": 0.8,
+        "drop-in-1Mi": 0.05, "drop-in-64Mi": 0.05, "drop-in-transformer": 1.053, "drop-in-mlp": 1.064,
     }  # fmt: skip
     torch = [bar for bar in BARS if bar.key.startswith("torch-")]
     assert len(torch) == 16 and all(bar.limit == {1: 1 / 20, 2: 1 / 35}[bar.case.threads] for bar in torch)

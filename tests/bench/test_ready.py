@@ -11,7 +11,7 @@ import pytest
 
 import fastdrop as fd
 from fastdrop.bench import _dropconnect, blas
-from fastdrop.bench.cases import DTYPES, FAMILIES, WIDTH, Arrays, Case
+from fastdrop.bench.cases import DTYPES, FAMILIES, TOKENS, WIDTH, Arrays, Case
 from fastdrop.bench.contenders import entries, entry
 from fastdrop.bench.kinds import KINDS
 from fastdrop.bench.paired import settings_kept
@@ -22,7 +22,8 @@ RNG = np.random.default_rng(0)
 
 
 def case_of(family: str, **more: object) -> Case:
-    n = {"small-calls": 256, "training-step": 2**14, "cnn-step": 64 * 784, "mlp-step": 64 * 784}.get(family, N)
+    images = dict.fromkeys(("cnn-step", "mlp-step", "torch-mlp"), 64 * 784)
+    n = {"small-calls": 256, "training-step": 2**14, "torch-transformer": 2 * TOKENS, **images}.get(family, N)
     if family.startswith("dropconnect"):
         n = 2 * WIDTH**2
     return Case(family, n, **more)  # type: ignore[arg-type]
