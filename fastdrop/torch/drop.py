@@ -33,12 +33,12 @@ _no_torch_function = torch._C._disabled_torch_function_impl
 def ours(x: Tensor) -> bool:
     """Whether the kernels take x.
 
-    What they do not take is PyTorch's, as are subclasses with answers of their own, and all that ``torch.jit`` traces:
-    it would take a drawn key for a constant.
+    What they do not take is PyTorch's, as are subclasses with answers of their own, what stands for tensors, and all
+    that ``torch.jit`` traces: it would take a drawn key for a constant.
     """
     kind = type(x)
     return (
-        x.is_cpu and x.dtype in CODES and x.layout is _strided and not x.is_nested
+        isinstance(x, Tensor) and x.is_cpu and x.dtype in CODES and x.layout is _strided and not x.is_nested
         and (_compiling() or _tracing() is None)
         and (kind is Tensor or kind is Parameter or kind.__torch_function__ is _no_torch_function)
     )  # fmt: skip

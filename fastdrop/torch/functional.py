@@ -32,7 +32,7 @@ __all__ = [
 
 
 def _check(input: Any, p: float, generator: Generator | None, name: str) -> float:
-    if not isinstance(input, Tensor):
+    if not isinstance(input, Tensor) and (name not in ORIGINALS or generator is not None):
         raise TypeError(f"{name}(): input has to be a Tensor, but got a {type(input).__name__}")
     if generator is not None:
         check_generator(generator)

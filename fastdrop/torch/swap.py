@@ -6,6 +6,7 @@ A module stays the object it is, with its attributes and hooks; its class become
 from __future__ import annotations
 
 from collections import Counter
+from copy import copy
 from typing import Any, TypeVar
 
 import torch
@@ -62,6 +63,13 @@ def _reduce(module: nn.Module, protocol: Any) -> tuple[Any, ...]:
     return _blank, type(module).__bases__, *reduced[2:]
 
 
+def _scriptable(module: nn.Module) -> nn.Module:
+    """What torch.jit.script compiles: theirs, which `enable` reaches."""
+    twin = copy(module)
+    twin.__class__ = type(module).__bases__[1]
+    return twin
+
+
 def _blank(ours: type[nn.Module], theirs: type[nn.Module]) -> nn.Module:
     cls = _combined(ours, theirs)
     return cls.__new__(cls)
@@ -71,10 +79,11 @@ _made: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
 
 
 def _combined(ours: type[nn.Module], theirs: type[nn.Module]) -> type[nn.Module]:
-    """Their class with our forward, under its own name."""
-    names = {"__module__": theirs.__module__, "__qualname__": theirs.__qualname__, "__reduce_ex__": _reduce}
+    """Their class with our forward, under its own name: torch.fx tells by that what it does not look into."""
     if (ours, theirs) not in _made:
-        _made[ours, theirs] = type(theirs.__name__, (ours, theirs), names)
+        names = {name: getattr(theirs, name) for name in ("__module__", "__qualname__", "__doc__")}
+        added = {"__reduce_ex__": _reduce, "__prepare_scriptable__": _scriptable}
+        _made[ours, theirs] = type(theirs.__name__, (ours, theirs), {**names, **added})
     return _made[ours, theirs]
 
 
@@ -93,7 +102,7 @@ def _swap(module: nn.Module) -> str:
         if ours is not None:
             if theirs.forward is not cls.forward or "forward" in vars(module):
                 return "has a forward of its own"
-            module.__class__ = ours if theirs in _FORWARDS else _combined(ours, theirs)
+            module.__class__ = _combined(ours, theirs)
             return "swapped"
     if isinstance(module, nn.MultiheadAttention) and module.dropout > 0:
         return f"drops in a function; {_REACHED}"
@@ -133,12 +142,12 @@ def accelerate(model: _Model, verbose: bool = True) -> _Model:
 
     Examples
     --------
-    >>> import torch
+    >>> import fastdrop.torch, torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(0.1))
     >>> accelerate(model, verbose=False) is model
     True
-    >>> type(model[1])
-    <class 'fastdrop.torch.modules.Dropout'>
+    >>> model[1], isinstance(model[1], fastdrop.torch.Dropout)
+    (Dropout(p=0.1, inplace=False), True)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model has to be a torch.nn.Module, but got a {type(model).__name__}")

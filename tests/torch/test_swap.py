@@ -51,7 +51,7 @@ def test_modules_of_torch(kind):
     calls = []
     layer.register_forward_hook(lambda *args: calls.append(args))
     assert ft.accelerate(layer, verbose=False) is layer
-    assert type(layer) is getattr(ft, kind) and repr(layer) == said
+    assert isinstance(layer, getattr(ft, kind)) and repr(layer) == said
     x = torch.randn({"Dropout1d": (6, 5, 4), "Dropout2d": (6, 5, 4, 3)}.get(kind, (6, 5, 4, 3, 2)))
     torch.manual_seed(0)
     y = layer(x)
@@ -181,3 +181,22 @@ def test_compiled_models():
 def test_wrong_models(wrong):
     with pytest.raises(TypeError, match=r"model has to be a torch[.]nn[.]Module, but got a"):
         ft.accelerate(wrong)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripting_takes_pytorchs_own():
+    model = nn.Sequential(nn.Linear(4, 40), Tagged(0.3, "a"), nn.Dropout(0.3))
+    ft.accelerate(model, verbose=False)
+    scripted = torch.jit.script(model)
+    assert "fastdrop" not in str(scripted.inlined_graph) and scripted(torch.ones(2, 4)).shape == (2, 40)
+    assert scripted.eval()(torch.ones(2, 4)).ne(0).all()
+
+
+def test_symbolic_traces_are_what_they_were():
+    """torch.fx calls modules of torch.nn, which listen to eval(), and looks into others."""
+    model = nn.Sequential(nn.Dropout(0.3), Tagged(0.3, "a"))
+    before = [(node.op, node.target) for node in torch.fx.symbolic_trace(model).graph.nodes]
+    ft.accelerate(model, verbose=False)
+    traced = torch.fx.symbolic_trace(model)
+    assert [(node.op, node.target) for node in traced.graph.nodes] == before
+    assert isinstance(traced.get_submodule("0"), ft.Dropout)
