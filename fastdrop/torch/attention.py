@@ -17,7 +17,7 @@ from torch import Tensor
 from fastdrop._checks import check_p
 from fastdrop._core import Generator
 from fastdrop.random import check_generator
-from fastdrop.torch.drop import batched, drop, ours, straight, under
+from fastdrop.torch.drop import batched, drop, ours, scale_of, straight, under
 from fastdrop.torch.ops import apply
 from fastdrop.torch.originals import ORIGINALS
 from fastdrop.torch.stream import draw
@@ -176,7 +176,7 @@ def scaled_dot_product_attention(
         key = key.repeat_interleave(query.size(-3) // key.size(-3), -3)
         value = value.repeat_interleave(query.size(-3) // value.size(-3), -3)
     scale = 1.0 / math.sqrt(query.size(-1)) if scale is None else scale
-    up = 1.0 / (1.0 - p) if p < 1.0 else 0.0
+    up = scale_of(p)
     if _one_node(query, key, value, attn_mask):
         law = (*draw(generator), p, None, None, up, 0.0, 0.0)
         y: Tensor = _Attention.apply(query, key, value, attn_mask, is_causal, scale, law)

@@ -8,7 +8,7 @@ the products are the operators ``fastdrop::connect``, ``connect_x`` and ``connec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ from fastdrop import connections as arrays
 from fastdrop._checks import check_p
 from fastdrop._core import Generator, Mask
 from fastdrop.random import check_generator
-from fastdrop.torch.drop import drop, next_seed, ours
+from fastdrop.torch.drop import drop, next_seed, ours, scale_of, transforming
+from fastdrop.torch.originals import ORIGINALS
 from fastdrop.torch.stream import seed_of
 
 __all__ = ["DropConnectLinear", "dropconnect"]
@@ -51,46 +52,6 @@ def _connect_w(dy: Tensor, x: Tensor, seed: Tensor, p: float) -> Tensor:
     return torch.from_numpy(arrays.weight_gradient(mask, _array(dy), _array(x))).to(dy.dtype)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.p = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _connect_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    x, w, seed = ctx.saved_tensors
-    need_x, need_w, *_ = ctx.needs_input_grad
-    dx = torch.ops.fastdrop.connect_x(dy, w, seed, ctx.p) if need_x else None
-    return dx, torch.ops.fastdrop.connect_w(dy, x, seed, ctx.p) if need_w else None, None, None
-
-
-def _connect_x_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    dy, w, seed = ctx.saved_tensors
-    need_dy, need_w, *_ = ctx.needs_input_grad
-    ddy = torch.ops.fastdrop.connect(g, w, seed, ctx.p) if need_dy else None
-    return ddy, torch.ops.fastdrop.connect_w(dy, g, seed, ctx.p) if need_w else None, None, None
-
-
-def _connect_w_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    dy, x, seed = ctx.saved_tensors
-    need_dy, need_x, *_ = ctx.needs_input_grad
-    ddy = torch.ops.fastdrop.connect(x, g, seed, ctx.p) if need_dy else None
-    return ddy, torch.ops.fastdrop.connect_x(dy, g, seed, ctx.p) if need_x else None, None, None
-
-
-def _define(
-    name: str,
-    first: str,
-    second: str,
-    kernel: Callable[..., Tensor],
-    fake: Callable[..., Tensor],
-    backward: Callable[..., Any],
-) -> None:
-    _library.define(f"{name}(Tensor {first}, Tensor {second}, Tensor seed, float p) -> Tensor")
-    _library.impl(name, kernel, "CPU")
-    torch.library.register_fake(f"fastdrop::{name}", fake, lib=_library)
-    torch.library.register_autograd(f"fastdrop::{name}", backward, setup_context=_setup_context, lib=_library)
-
-
 def _rows(a: Tensor, b: Tensor, *_: Any) -> Tensor:
     return a.new_empty(a.shape[0], b.shape[0])
 
@@ -103,9 +64,91 @@ def _both(a: Tensor, b: Tensor, *_: Any) -> Tensor:
     return a.new_empty(a.shape[1], b.shape[1])
 
 
-_define("connect", "x", "w", _connect, _rows, _connect_backward)
-_define("connect_x", "dy", "w", _connect_x, _columns, _connect_x_backward)
-_define("connect_w", "dy", "x", _connect_w, _both, _connect_w_backward)
+# Each is the sum over m dy w x with one of the three left out, and takes the other two in this order. So the gradient
+# of one for either argument is the one that leaves that out.
+_ARGUMENTS = {"y": ("x", "w"), "x": ("y", "w"), "w": ("y", "x")}
+_NAMES = {"y": "connect", "x": "connect_x", "w": "connect_w"}
+
+
+def _apply(out: str, first: Tensor, second: Tensor, seed: Tensor, p: float) -> Tensor:
+    y: Tensor = getattr(torch.ops.fastdrop, _NAMES[out])(first, second, seed, p)
+    return y
+
+
+def _gradients(
+    apply: Callable[..., Tensor], out: str, saved: Sequence[Tensor], p: float, g: Tensor, wanted: Sequence[bool]
+) -> Iterator[Tensor | None]:
+    *tensors, seed = saved
+    named = {out: g, **dict(zip(_ARGUMENTS[out], tensors))}
+    for name, want in zip(_ARGUMENTS[out], wanted):
+        yield apply(name, *(named[other] for other in _ARGUMENTS[name]), seed, p) if want else None
+
+
+def _define(out: str, kernel: Callable[..., Tensor], fake: Callable[..., Tensor]) -> None:
+    name, (first, second) = _NAMES[out], _ARGUMENTS[out]
+    _library.define(f"{name}(Tensor {first}, Tensor {second}, Tensor seed, float p) -> Tensor")
+    _library.impl(name, kernel, "CPU")
+    torch.library.register_fake(f"fastdrop::{name}", fake, lib=_library)
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.p = inputs
+        ctx.save_for_backward(*tensors)
+
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        return *_gradients(_apply, out, ctx.saved_tensors, ctx.p, g, ctx.needs_input_grad), None, None
+
+    torch.library.register_autograd(f"fastdrop::{name}", backward, setup_context=setup_context, lib=_library)
+
+
+_define("y", _connect, _rows)
+_define("x", _connect_x, _columns)
+_define("w", _connect_w, _both)
+
+
+class _Transformed(torch.autograd.Function):
+    """The operators under torch.func's transforms and forward-mode differentiation, which want a Function."""
+
+    @staticmethod
+    def forward(out: str, first: Tensor, second: Tensor, seed: Tensor, p: float) -> Tensor:
+        return _apply(out, first, second, seed, p)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.out, *tensors, ctx.p = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[1:]
+        found = _gradients(_Transformed.apply, ctx.out, ctx.saved_tensors, ctx.p, grads[0], wanted)
+        return None, *found, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Any) -> Tensor:
+        first, second, seed = ctx.saved_tensors
+        parts = []
+        if tangents[0] is not None:
+            parts.append(_Transformed.apply(ctx.out, tangents[0], second, seed, ctx.p))
+        if tangents[1] is not None:
+            parts.append(_Transformed.apply(ctx.out, first, tangents[1], seed, ctx.p))
+        return sum(parts[1:], parts[0])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], out: str, *args: Any) -> tuple[Tensor, int]:
+        """Example by example: each may have a seed, and the mask is over all that one call is given."""
+        tensors = args[:3]
+        each = [
+            [tensor] * info.batch_size if axis is None else tensor.unbind(axis)
+            for tensor, axis in zip(tensors, in_dims[1:])
+        ]
+        return torch.stack([_Transformed.apply(out, *some, args[3]) for some in zip(*each)]), 0
+
+
+def _elsewhere(rows: Tensor, weight: Tensor, p: float) -> Tensor:
+    """What the kernels do not take: by PyTorch, which makes a mask of (batch, out, in)."""
+    kept = weight.new_empty(len(rows), *weight.shape).bernoulli_(1.0 - p)
+    return torch.einsum("bi,boi->bo", rows, kept * weight) * scale_of(p)
 
 
 def dropconnect(
@@ -125,7 +168,8 @@ def dropconnect(
     Parameters
     ----------
     input : Tensor
-        (..., in_features): float32, float64, float16 or bfloat16, on the CPU.
+        (..., in_features). float32, float64, float16 and bfloat16 on the CPU are fastdrop's; the rest goes to PyTorch,
+        with a mask of (batch, out, in).
     weight : Tensor
         (out_features, in_features), of the input's dtype.
     bias : Tensor, optional
@@ -147,12 +191,13 @@ def dropconnect(
     Raises
     ------
     ValueError, TypeError
-        If p is outside 0 to 1 or no number, shapes or dtypes do not fit, or tensors are not on the CPU in training.
+        If p is outside 0 to 1 or no number, shapes or dtypes do not fit, or `generator` is no `fastdrop.Generator`, or
+        given for tensors that are PyTorch's.
 
     Notes
     -----
-    Saved for backward are the input and the weight, as for `linear`, and no mask; nothing of the size
-    (batch, out, in) is ever made. Half types are computed in float32 and rounded once.
+    Saved for backward are the input and the weight, as for `linear`, and no mask; on the CPU
+    nothing of the size (batch, out, in) is ever made. Half types are computed in float32 and rounded once.
 
     References
     ----------
@@ -172,10 +217,11 @@ def dropconnect(
     if not training or p == 0.0:
         return F.linear(input, weight, bias)
     for name, tensor in (("input", input), ("weight", weight)):
-        if not ours(tensor):
-            raise ValueError(
-                f"{name} has to be a floating tensor on the CPU, but got {tensor.dtype} on {tensor.device}"
-            )
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name} has to be a floating tensor, but got {tensor.dtype}")
+    here = ours(input) and ours(weight)
+    if generator is not None and not here:
+        raise ValueError(f"generator is for floating tensors on the CPU, but got {input.dtype} on {input.device}")
     if weight.dtype != input.dtype:
         raise TypeError(f"weight has to have the dtype of input, {input.dtype}, but got {weight.dtype}")
     if weight.dim() != 2 or not input.dim() or input.shape[-1] != weight.shape[1]:
@@ -186,11 +232,15 @@ def dropconnect(
     if bias is not None and tuple(bias.shape) != tuple(weight.shape[:1]):
         raise ValueError(f"bias has to have shape {tuple(weight.shape[:1])}, but got {tuple(bias.shape)}")
     if not per_example:
-        scale = 1.0 / (1.0 - p) if p < 1.0 else 0.0
-        return F.linear(input, drop(weight, p, None, None, scale, 0.0, 0.0, False, generator), bias)
-    outer = input.shape[:-1]
-    rows = input.reshape(math.prod(outer), input.shape[-1])
-    y = torch.ops.fastdrop.connect(rows, weight, next_seed(generator), p).reshape(*outer, weight.shape[0])
+        own = ours(weight)
+        kept = drop(weight, p, scale=scale_of(p), generator=generator) if own else ORIGINALS["dropout"](weight, p)
+        return F.linear(input, kept, bias)
+    rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
+    if here:
+        y = (_Transformed.apply if transforming() else _apply)("y", rows, weight, next_seed(generator), p)
+    else:
+        y = _elsewhere(rows, weight, p)
+    y = y.reshape(*input.shape[:-1], weight.shape[0])
     return y if bias is None else y + bias
 
 

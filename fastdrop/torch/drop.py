@@ -18,16 +18,24 @@ from fastdrop._core import Generator
 from fastdrop.torch.ops import CODES, Transformed, apply, call_op, drop_op, handle, seed_op
 from fastdrop.torch.stream import KEYS, draw, seed_tensor
 
-__all__ = ["batched", "check_overlap", "drop", "next_seed", "ours", "straight", "under"]
+__all__ = [
+    "batched", "check_overlap", "drop", "next_seed", "ours", "scale_of", "straight", "transforming", "under",
+]  # fmt: skip
 
 _transformed = torch._C._are_functorch_transforms_active
 batched = torch._C._functorch.is_legacy_batchedtensor  # what autograd's is_grads_batched makes
+_SEES_TRANSFORMS = hasattr(torch.library, "register_vmap")  # the compiler, since PyTorch 2.5
 _wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # also once its transform is over
 _modes = torch._C._len_torch_dispatch_stack
 _tracing = torch._C._get_tracing_state
 _compiling = torch.compiler.is_compiling
 _strided = torch.strided
 _no_torch_function = torch._C._disabled_torch_function_impl
+
+
+def scale_of(p: float) -> float:
+    """What kept elements are multiplied by."""
+    return 1.0 / (1.0 - p) if p < 1.0 else 0.0
 
 
 def ours(x: Tensor) -> bool:
@@ -111,11 +119,15 @@ def under(x: Tensor, law: tuple[Any, ...], inplace: bool = False) -> Tensor:
     return x
 
 
+def transforming() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, in code that is not being compiled."""
+    return not _compiling() and (_transformed() or forward_ad._current_level >= 0)
+
+
 def _traced(x: Tensor, seed: Tensor, law: Sequence[Any], inplace: bool = False) -> Tensor:
     """x through the operator, under a law that has a tensor for key and call."""
     p, noise, block, *rest = law
-    op = drop_op if _compiling() or not (_transformed() or forward_ad._current_level >= 0) else Transformed.apply
-    y = op(x, seed, p, noise or (), block or (), *rest)
+    y = (Transformed.apply if transforming() else drop_op)(x, seed, p, noise or (), block or (), *rest)
     return x.copy_(y) if inplace else y
 
 
@@ -123,7 +135,7 @@ def next_seed(generator: Generator | None) -> Tensor:
     """The seed of the next mask, as the operators take it."""
     if generator is not None:
         return call_op(handle(generator)) if _compiling() else seed_tensor(*draw(generator))
-    if _transformed():  # vmap's own rules say whether examples share it
+    if (_SEES_TRANSFORMS or not _compiling()) and _transformed():  # vmap's own rules say whether examples share it
         return torch.randint(KEYS, (), dtype=torch.int64, device="cpu")
     return seed_op()
 

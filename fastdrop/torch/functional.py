@@ -22,7 +22,7 @@ from fastdrop.broadcast import locked_shape, path_shape
 from fastdrop.random import check_generator
 from fastdrop.torch.attention import scaled_dot_product_attention
 from fastdrop.torch.connections import dropconnect
-from fastdrop.torch.drop import drop, ours
+from fastdrop.torch.drop import drop, ours, scale_of
 from fastdrop.torch.originals import ORIGINALS
 
 __all__ = [
@@ -41,10 +41,6 @@ def _check(input: Any, p: float, generator: Generator | None, name: str) -> floa
                 f"{name}(): generator is for floating tensors on the CPU, but got {input.dtype} on {input.device}"
             )
     return p if type(p) is float and 0.0 <= p <= 1.0 else check_p(p)
-
-
-def _scale(p: float) -> float:
-    return 1.0 / (1.0 - p) if p < 1.0 else 0.0
 
 
 def dropout(
@@ -104,7 +100,7 @@ def dropout(
         return ORIGINALS["dropout"](input, p, training, inplace)
     if not training or p == 0.0 or input.numel() == 0:
         return input
-    return drop(input, p, None, None, _scale(p), 0.0, 0.0, inplace, generator)
+    return drop(input, p, None, None, scale_of(p), 0.0, 0.0, inplace, generator)
 
 
 def _shared(
@@ -119,7 +115,7 @@ def _shared(
     """`dropout` under a noise shape, where PyTorch has no function of its own."""
     if not training or p == 0.0 or input.numel() == 0:
         return input
-    scale = _scale(p) if scaled else 1.0
+    scale = scale_of(p) if scaled else 1.0
     if ours(input):
         return drop(input, p, noise, None, scale, 0.0, 0.0, inplace, generator)
     factors = input.new_empty(noise).bernoulli_(1.0 - p).mul_(scale)
@@ -142,7 +138,7 @@ def feature(
     if len(shape) < 2:
         raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
     noise = (*shape[: batch + 1], *(1,) * (len(shape) - batch - 1))
-    scale, shift, dropped = alpha_constants(p) if alpha else (_scale(p), 0.0, 0.0)
+    scale, shift, dropped = alpha_constants(p) if alpha else (scale_of(p), 0.0, 0.0)
     return drop(input, p, noise, None, scale, shift, dropped, inplace, generator)
 
 
@@ -380,11 +376,11 @@ def drop_block2d(
     if not training or p == 0.0 or input.numel() == 0:
         return input
     if ours(input):
-        return drop(input, p, None, block, _scale(p), 0.0, 0.0, inplace, generator)
+        return drop(input, p, None, block, scale_of(p), 0.0, 0.0, inplace, generator)
     extents = [shape[k] for k in axes]
     gamma = seed_probability(extents, block, p)
     high, wide = (min(b, n) for b, n in zip(block, extents))
     seeds = input.new_empty(*shape[:-2], extents[0] - high + 1, extents[1] - wide + 1).bernoulli_(gamma)
     dropped = F.max_pool2d(F.pad(seeds, (wide - 1, wide - 1, high - 1, high - 1)), (high, wide), 1)
-    factors = (1.0 - dropped) * _scale(p)
+    factors = (1.0 - dropped) * scale_of(p)
     return input.mul_(factors) if inplace else input * factors

@@ -349,11 +349,55 @@ def test_dropconnect_refuses():
         ((torch.ones(2, 3), torch.ones(4, 2)), ValueError, "shapes"),
         ((torch.ones(2, 3), torch.ones(4, 3).double()), TypeError, "dtype of input"),
         ((torch.ones(2, 3), torch.ones(4, 3), torch.ones(3)), ValueError, "bias has to have shape"),
-        ((torch.ones(2, 3).long(), torch.ones(4, 3)), ValueError, "floating tensor on the CPU"),
+        (
+            (torch.ones(2, 3).long(), torch.ones(4, 3)),
+            TypeError,
+            "input has to be a floating tensor, but got torch.int64",
+        ),
+        (
+            (torch.ones(2, 3, device="meta"), torch.ones(4, 3, device="meta")),
+            ValueError,
+            "on the CPU, but got .* on meta",
+        ),
     ]:
         with pytest.raises(kind, match=message):
             F.dropconnect(*args, generator=rng)
     assert rng.call == 0
+
+
+@pytest.mark.parametrize("per_example", [True, False])
+def test_dropconnect_elsewhere(per_example, monkeypatch):
+    """The way that tensors of other devices take: by PyTorch's generator, and the same law but for the bits."""
+    monkeypatch.setattr("fastdrop.torch.connections.ours", lambda x: False)
+    torch.manual_seed(0)
+    x, w = torch.eye(30).repeat(20, 1), torch.ones(5, 30, requires_grad=True)
+    y = F.dropconnect(x, w, torch.full((5,), 7.0), 0.25, per_example=per_example)
+    kept = (y.view(20, 30, 5) - 7).detach()
+    torch.testing.assert_close(kept.unique(), torch.tensor([0, 4 / 3]))
+    assert abs((kept != 0).double().mean() - 0.75) < (0.03 if per_example else 0.2)
+    assert kept[0].equal(kept[1]) != per_example
+    (dw,) = torch.autograd.grad(y.sum(), w)
+    torch.testing.assert_close(dw, kept.sum(0).T)
+
+
+def test_dropconnect_transforms():
+    x, w = torch.randn(4, 3, 8, dtype=torch.float64), torch.randn(5, 8, dtype=torch.float64)
+
+    def call(x, w):
+        return F.dropconnect(x, w, None, 0.5, generator=fd.Generator(3))
+
+    expected = torch.autograd.functional.jacobian(call, (x[0], w))
+    for mode in (torch.func.jacrev, torch.func.jacfwd):
+        for found, want in zip(mode(call, (0, 1))(x[0], w), expected):
+            torch.testing.assert_close(found, want)
+    hessian = torch.func.hessian(lambda x, w: call(x, w).square().sum(), (0, 1))(x[0], w)
+    wanted = torch.autograd.functional.hessian(lambda x, w: call(x, w).square().sum(), (x[0], w))
+    for found, want in zip(hessian, wanted):
+        for a, b in zip(found, want):
+            torch.testing.assert_close(a, b)
+    torch.testing.assert_close(torch.func.vmap(call, (0, None))(x, w), torch.stack([call(a, w) for a in x]))
+    drawn = torch.func.vmap(lambda a: F.dropconnect(a, w, None, 0.5), randomness="different")(x[:1].expand(2, 3, 8))
+    assert not drawn[0].equal(drawn[1])
 
 
 @pytest.mark.parametrize("function", [F.drop_path, F.locked_dropout, F.drop_block2d])
