@@ -17,7 +17,7 @@ from torch import Tensor
 from fastdrop._checks import check_p
 from fastdrop._core import Generator
 from fastdrop.random import check_generator
-from fastdrop.torch.drop import batched, drop, ours, scale_of, straight, under
+from fastdrop.torch.drop import drop, ours, scale_of, straight, under
 from fastdrop.torch.ops import apply
 from fastdrop.torch.originals import ORIGINALS
 from fastdrop.torch.stream import draw
@@ -76,7 +76,7 @@ class _Attention(torch.autograd.Function):
         (dy,), (causal, scale, law) = grads, ctx.rest
         query, key, value, mask, weights = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled() or not straight(dy) or batched(dy):
+        if torch.is_grad_enabled() or not straight(dy):
             tensors = [t for t, want in zip((query, key, value), wanted) if want]
             with torch.enable_grad():
                 y = _compose(query, key, value, mask, causal, scale, partial(under, law=law))

@@ -6,11 +6,13 @@ its autograd node holds plain numbers, no tensor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
@@ -18,19 +20,36 @@ from fastdrop._core import Generator
 from fastdrop.torch.ops import CODES, Transformed, apply, call_op, drop_op, handle, seed_op
 from fastdrop.torch.stream import KEYS, draw, seed_tensor
 
-__all__ = [
-    "batched", "check_overlap", "drop", "next_seed", "ours", "scale_of", "straight", "transforming", "under",
-]  # fmt: skip
+__all__ = ["check_overlap", "drop", "next_seed", "ours", "scale_of", "straight", "transforming", "under"]
 
 _transformed = torch._C._are_functorch_transforms_active
-batched = torch._C._functorch.is_legacy_batchedtensor  # what autograd's is_grads_batched makes
 _SEES_TRANSFORMS = hasattr(torch.library, "register_vmap")  # the compiler, since PyTorch 2.5
-_wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # also once its transform is over
+_keys = torch._C._dispatch_keys
 _modes = torch._C._len_torch_dispatch_stack
 _tracing = torch._C._get_tracing_state
 _compiling = torch.compiler.is_compiling
 _strided = torch.strided
 _no_torch_function = torch._C._disabled_torch_function_impl
+_no_torch_dispatch = Tensor.__torch_dispatch__
+_tracers = (FakeTensor, FunctionalTensor)
+
+
+def _keys_of_memory() -> Iterator[int]:
+    for inference in (False, True):
+        with torch.inference_mode(inference):
+            yield _keys(torch.empty(0, device="cpu")).raw_repr()
+
+
+#: What dispatches a tensor that is memory. Others have none at their address: zeros that were never made, negatives
+#: that were never written, and what functorch and functionalization wrap, also once a transform is over.
+_MEMORY = frozenset(_keys_of_memory())
+
+
+def _plain_kind(kind: type) -> bool:
+    """Whether a subclass leaves its answers to PyTorch, or is a tracer's within its mode, which knows the operator."""
+    return kind.__torch_function__ is _no_torch_function and (
+        kind.__torch_dispatch__ is _no_torch_dispatch or (issubclass(kind, _tracers) and _modes() > 0)
+    )
 
 
 def scale_of(p: float) -> float:
@@ -48,7 +67,7 @@ def ours(x: Tensor) -> bool:
     return (
         isinstance(x, Tensor) and x.is_cpu and x.dtype in CODES and x.layout is _strided and not x.is_nested
         and (_compiling() or _tracing() is None)
-        and (kind is Tensor or kind is Parameter or kind.__torch_function__ is _no_torch_function)
+        and (kind is Tensor or kind is Parameter or _plain_kind(kind))
     )  # fmt: skip
 
 
@@ -58,7 +77,7 @@ def straight(x: Tensor) -> bool:
         return False
     kind = type(x)
     return (kind is Tensor or kind is Parameter) and not (
-        _transformed() or _modes() or x.is_neg() or forward_ad._current_level >= 0 or _wrapped(x)
+        _transformed() or _modes() or forward_ad._current_level >= 0 or _keys(x).raw_repr() not in _MEMORY
     )
 
 
@@ -78,9 +97,13 @@ class _Drop(torch.autograd.Function):
         dy, law = grads[0], ctx.law
         if law[6:] != (0.0, 0.0):
             law = (*law[:6], 0.0, 0.0)
-        if straight(dy) and not batched(dy):
-            return under(dy, law), None, None
-        return _traced(dy, seed_tensor(*law[:2]), law[2:]), None, None
+        if dy.is_sparse:  # an embedding's
+            return _gradient(dy.to_dense(), law).sparse_mask(dy.coalesce()), None, None
+        return _gradient(dy, law), None, None
+
+
+def _gradient(dy: Tensor, law: tuple[Any, ...]) -> Tensor:
+    return under(dy, law) if straight(dy) else _traced(dy, seed_tensor(*law[:2]), law[2:])
 
 
 # Less what `Function.apply` does about torch.func, which `straight` has excluded: a microsecond of five.
@@ -99,6 +122,8 @@ def check_overlap(x: Tensor) -> None:
 def _check_inplace(x: Tensor) -> None:
     """Refuse what PyTorch refuses, before a number is drawn or anything is written."""
     check_overlap(x)
+    if x.is_inference() and not torch.is_inference_mode_enabled():
+        raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed: clone it before.")
     if x.requires_grad and torch.is_grad_enabled():
         base = x._base
         if x.is_leaf or (base is not None and base.is_leaf and base.requires_grad):
@@ -124,9 +149,22 @@ def transforming() -> bool:
     return not _compiling() and (_transformed() or forward_ad._current_level >= 0)
 
 
+def _functionalized() -> bool:
+    """Whether `torch.func.functionalize` is among the transforms. It knows operators, but no Function."""
+    if _compiling() or not _transformed():
+        return False
+    stack = torch._C._functorch.get_interpreter_stack()
+    return any(level.key() == torch._C._functorch.TransformType.Functionalize for level in stack)
+
+
 def _traced(x: Tensor, seed: Tensor, law: Sequence[Any], inplace: bool = False) -> Tensor:
     """x through the operator, under a law that has a tensor for key and call."""
     p, noise, block, *rest = law
+    if _functionalized():
+        scale, shift, dropped = rest
+        keep = drop_op(torch.ones_like(x), seed, p, noise or (), block or (), 1.0, 0.0, 0.0) != 0
+        y = torch.where(keep, x * scale + shift, dropped)
+        return x.copy_(y) if inplace else y
     y = (Transformed.apply if transforming() else drop_op)(x, seed, p, noise or (), block or (), *rest)
     return x.copy_(y) if inplace else y
 

@@ -306,3 +306,71 @@ def test_without_torch(tmp_path):
     code = "import sys; sys.modules['torch'] = None; import fastdrop; import fastdrop.torch"
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert 'ImportError: fastdrop.torch needs torch: pip install "fastdrop[torch]"' in run.stderr
+
+
+def test_tensors_without_memory():
+    """Zeros that were never made, and what functionalization wraps: their address is none."""
+    torch.manual_seed(0)
+    assert torch.equal(F.dropout(torch._efficientzerotensor((5,)), 0.5), torch.zeros(5))
+    wrapped = torch._to_functional_tensor(torch.ones(64))
+    torch._enable_functionalization(reapply_views=True)
+    try:
+        y = F.dropout(wrapped, 0.5)
+    finally:
+        torch._disable_functionalization()
+    torch._sync(y)
+    assert set(torch._from_functional_tensor(y).tolist()) == {0.0, 2.0}
+
+
+@each_kind
+def test_functionalize(kind):
+    x = images()
+    functionalize, grad = torch.func.functionalize, torch.func.grad
+
+    def f(x, inplace=False):
+        return (kind(x * 1, inplace=inplace) ** 2).sum()
+
+    torch.manual_seed(2)
+    expected = grad(f)(x)
+    for g in (functionalize(grad(f)), grad(functionalize(f)), functionalize(grad(functools.partial(f, inplace=True)))):
+        torch.manual_seed(2)
+        torch.testing.assert_close(g(x), expected)
+    per_example = torch.func.vmap(grad(lambda x: f(x[None])), randomness="different")
+    assert functionalize(per_example)(x).shape == x.shape
+
+
+def test_sparse_gradients():
+    x = torch.ones(6, 5, requires_grad=True)
+    y = F.alpha_dropout(x, 0.5, True, generator=fd.Generator(0))
+    g = torch.eye(6)[:, :5] * 3
+    (expected,) = torch.autograd.grad(y, x, g, retain_graph=True)
+    (dx,) = torch.autograd.grad(y, x, g.to_sparse())
+    assert torch.equal(dx.to_dense(), expected) and 0 < expected.count_nonzero() < 5
+    # as of an embedding, whose optimizers want them sparse
+    (dx,) = torch.autograd.grad(torch.nn.functional.embedding(torch.tensor([1, 1]), F.dropout(x), sparse=True).sum(), x)
+    assert dx.is_sparse and set(dx.to_dense()[1].tolist()) <= {0.0, 4.0} and not dx.to_dense()[2:].any()
+
+
+def test_subclasses_that_know_only_pytorchs_operators():
+    class Known(torch.Tensor):
+        __torch_function__ = torch._C._disabled_torch_function_impl
+
+        @classmethod
+        def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+            if function.namespace != "aten":
+                raise NotImplementedError(function)
+            with torch._C._DisableTorchDispatch():
+                return function(*args, **(kwargs or {}))
+
+    x = torch.ones(4, 64).as_subclass(Known)
+    for y in (F.dropout(x, 0.5), F.dropout2d(x[..., None, None], 0.5), ft.Dropout(0.5, inplace=True)(x * 1)):
+        assert set(y.flatten().tolist()) == {0.0, 2.0}
+    assert F.scaled_dot_product_attention(x, x, x, dropout_p=0.5).shape == x.shape
+
+
+def test_a_fake_tensor_outside_its_mode():
+    with torch._subclasses.FakeTensorMode():
+        x = torch.ones(3, 4, requires_grad=True)
+    y = F.dropout(x, 0.5)
+    y.sum().backward()
+    assert type(y) is type(x.grad) is torch._subclasses.FakeTensor
