@@ -36,7 +36,8 @@ def _weights(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scal
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is None:
         return torch.softmax(scores, -1)
-    scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    # A float32 mask goes with half types.
+    scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
     return _masked_softmax(scores, -1)
 
 
@@ -50,6 +51,10 @@ def _compose(
     dropped: Callable[[Tensor], Tensor],
 ) -> Tensor:
     return dropped(_weights(query, key, mask, causal, scale)) @ value
+
+
+def _version(mask: Tensor | None) -> int | None:
+    return None if mask is None or mask.is_inference() else mask._version
 
 
 class _Attention(torch.autograd.Function):
@@ -67,16 +72,22 @@ class _Attention(torch.autograd.Function):
         law: tuple[Any, ...],
     ) -> Tensor:
         weights = _weights(query, key, mask, causal, scale)
-        ctx.save_for_backward(query, key, value, mask, weights)
-        ctx.rest = causal, scale, law
+        ctx.save_for_backward(query, key, value, weights)
+        # The mask is not saved, as PyTorch does not: what follows from it is in the weights, and it may be overwritten.
+        ctx.rest = mask, _version(mask), causal, scale, law
         return apply(weights, law, torch.empty_like(weights)) @ value
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (dy,), (causal, scale, law) = grads, ctx.rest
-        query, key, value, mask, weights = ctx.saved_tensors
+        (dy,), (mask, version, causal, scale, law) = grads, ctx.rest
+        query, key, value, weights = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled() or not straight(dy):
+            if _version(mask) != version:
+                raise RuntimeError(
+                    "scaled_dot_product_attention: attn_mask was modified by an inplace operation, but gradients of "
+                    "gradients need it: give a clone"
+                )
             tensors = [t for t, want in zip((query, key, value), wanted) if want]
             with torch.enable_grad():
                 y = _compose(query, key, value, mask, causal, scale, partial(under, law=law))
@@ -91,6 +102,27 @@ class _Attention(torch.autograd.Function):
         dquery = (dscores @ key).mul_(scale) if wanted[0] else None
         dkey = (dscores.transpose(-2, -1) @ query).mul_(scale) if wanted[1] else None
         return dquery, dkey, dvalue, *(None,) * 4
+
+
+def _check_tensors(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
+    """Refuse what PyTorch refuses, before a number is drawn."""
+    if min(query.dim(), key.dim(), value.dim()) < 2:
+        raise RuntimeError(
+            "scaled_dot_product_attention: query, key and value have to have at least 2 axes, "
+            f"but got {query.dim()}, {key.dim()} and {value.dim()}"
+        )
+    if torch.is_autocast_enabled("cpu"):  # which casts them
+        return
+    if not query.dtype == key.dtype == value.dtype:
+        raise RuntimeError(
+            "scaled_dot_product_attention: query, key and value have to have the same dtype, "
+            f"but got {query.dtype}, {key.dtype} and {value.dtype}"
+        )
+    if mask is not None and mask.dtype not in (torch.bool, torch.float32, query.dtype):
+        raise RuntimeError(
+            f"scaled_dot_product_attention: attn_mask has to be bool, float32 or {query.dtype} as query is, "
+            f"but got {mask.dtype}"
+        )
 
 
 def _one_node(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
@@ -172,10 +204,11 @@ def scaled_dot_product_attention(
         )
     if is_causal and attn_mask is not None:
         raise RuntimeError("scaled_dot_product_attention: attn_mask should not be set when is_causal=True")
+    _check_tensors(query, key, value, attn_mask)
     if enable_gqa:
         key = key.repeat_interleave(query.size(-3) // key.size(-3), -3)
         value = value.repeat_interleave(query.size(-3) // value.size(-3), -3)
-    scale = 1.0 / math.sqrt(query.size(-1)) if scale is None else scale
+    scale = 1.0 / math.sqrt(query.size(-1) or 1) if scale is None else scale
     up = scale_of(p)
     if _one_node(query, key, value, attn_mask):
         law = (*draw(generator), p, None, None, up, 0.0, 0.0)

@@ -316,6 +316,55 @@ def test_attention_broadcasts_and_takes_nothing():
         F.scaled_dot_product_attention(q, torch.randn(2, 3, 6, 7), k, dropout_p=0.5)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_takes_a_float32_mask(dtype):
+    q = torch.randn(2, 3, 5, 8).to(dtype)
+    mask = torch.randn(5, 5)
+    y = F.scaled_dot_product_attention(q, q, q, mask, 0.3, generator=fd.Generator(1))
+    z = F.scaled_dot_product_attention(q, q, q, mask.to(dtype), 0.3, generator=fd.Generator(1))
+    assert y.dtype == dtype and torch.equal(y, z)
+
+
+def test_attention_lets_its_mask_be_overwritten():
+    q = torch.randn(2, 5, 8, requires_grad=True)
+    with torch.inference_mode():
+        never = torch.randn(5, 5)
+    for mask in (torch.randn(5, 5), torch.rand(5, 5) > 0.3, never):
+        y = F.scaled_dot_product_attention(q, q, q, mask, 0.3)
+        (expected,) = torch.autograd.grad(y.sum(), q, retain_graph=True)
+        if mask is not never:
+            mask.fill_(False)
+            with pytest.raises(RuntimeError, match="attn_mask was modified"):
+                torch.autograd.grad(y.sum(), q, create_graph=True)
+        assert torch.equal(torch.autograd.grad(y.sum(), q)[0], expected)
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        ({"query": torch.ones(8)}, "at least 2 axes, but got 1, 3 and 3"),
+        ({"key": torch.ones(2, 5, 8).double()}, "same dtype, but got torch.float32, torch.float64 and torch.float32"),
+        ({"attn_mask": torch.ones(5, 5, dtype=torch.int64)}, "attn_mask has to be bool, .* but got torch.int64"),
+        ({"attn_mask": torch.ones(5, 5), "is_causal": True}, "attn_mask should not be set"),
+    ],
+)
+def test_attention_refuses(changes, match):
+    tensors = dict.fromkeys(("query", "key", "value"), torch.ones(2, 5, 8))
+    rng = fd.Generator(0)
+    with pytest.raises(RuntimeError, match=match):
+        F.scaled_dot_product_attention(**{**tensors, **changes}, dropout_p=0.5, generator=rng)
+    assert rng.call == 0
+    with pytest.raises(RuntimeError):
+        TF.scaled_dot_product_attention(**{**tensors, **changes}, dropout_p=0.5)
+
+
+def test_attention_without_features():
+    q, v = torch.ones(2, 5, 0), torch.randn(2, 5, 3)
+    torch.testing.assert_close(
+        F.scaled_dot_product_attention(q, q, v, dropout_p=1e-12), v.mean(1, keepdim=True).expand(2, 5, 3)
+    )
+
+
 def test_attention_of_groups():
     q, k = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)
     y = F.scaled_dot_product_attention(q, k, k, dropout_p=1e-12, enable_gqa=True)
