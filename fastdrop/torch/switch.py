@@ -32,12 +32,17 @@ __all__ = ["disable", "enable", "enabled"]
 _Kernel = Callable[..., Tensor]
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 _exporting = getattr(torch.compiler, "is_exporting", bool)  # since PyTorch 2.7
+_transformed = torch._C._are_functorch_transforms_active
 _compiler = functools.partial(torch._C._dispatch_tls_is_dispatch_key_included, torch._C.DispatchKey.PythonDispatcher)
 
 
 def _plain(x: Tensor) -> bool:
-    """Whether x is the kernels', and not the compiler's, which has replaced functions and no use for an operator."""
-    return (type(x) is Tensor or type(x) is Parameter) and ours(x) and not _compiler()
+    """Whether x is the kernels'.
+
+    It is not where the compiler traces, which has replaced functions and no use for an operator, nor under torch.func's
+    transforms, which have no Function within an operator: PyTorch's operators are taken apart there, to `bernoulli_`.
+    """
+    return (type(x) is Tensor or type(x) is Parameter) and ours(x) and not (_compiler() or _transformed())
 
 
 def _as_before(op: Any, *args: Any, **kwargs: Any) -> Tensor:

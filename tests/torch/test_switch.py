@@ -284,6 +284,24 @@ def test_transforms(on):
         assert set(tangent.unique().tolist()) == {0.0, 2.0}
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", ["lstm", "attention"])
+def test_transforms_of_what_drops_in_cpp(on, name):
+    if name == "lstm":
+        net = nn.LSTM(8, 8, 2, dropout=0.5)
+        call = lambda x: net(x)[0]  # noqa: E731
+    else:
+        call = lambda x: torch._C._nn.scaled_dot_product_attention(x, x, x, None, 0.5)  # noqa: E731
+    x = torch.randn(3, 5, 8)
+    torch.manual_seed(0)
+    slopes = torch.func.grad(lambda x: call(x).square().sum())(x)
+    torch.manual_seed(0)
+    y, pull = torch.func.vjp(call, x)
+    torch.testing.assert_close(pull(2 * y)[0], slopes)
+    per_example = torch.func.vmap(torch.func.grad(lambda x: call(x[:, None]).sum()), randomness="different")
+    assert per_example(x).shape == x.shape
+
+
 class Subclass(torch.Tensor):
     pass
 
