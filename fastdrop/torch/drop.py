@@ -45,7 +45,7 @@ def _keys_of_memory() -> Iterator[int]:
 _MEMORY = frozenset(_keys_of_memory())
 
 
-def _plain_kind(kind: type) -> bool:
+def _plain_kind(kind: type[Tensor]) -> bool:
     """Whether a subclass leaves its answers to PyTorch, or is a tracer's within its mode, which knows the operator."""
     return kind.__torch_function__ is _no_torch_function and (
         kind.__torch_dispatch__ is _no_torch_dispatch or (issubclass(kind, _tracers) and _modes() > 0)
