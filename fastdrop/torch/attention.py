@@ -88,9 +88,11 @@ class _Attention(torch.autograd.Function):
                     "scaled_dot_product_attention: attn_mask was modified by an inplace operation, but gradients of "
                     "gradients need it: give a clone"
                 )
-            tensors = [t for t, want in zip((query, key, value), wanted) if want]
             with torch.enable_grad():
-                y = _compose(query, key, value, mask, causal, scale, partial(under, law=law))
+                # Views, since the three may be one tensor, or made of each other.
+                given = [t.view_as(t) for t in (query, key, value)]
+                y = _compose(*given, mask, causal, scale, partial(under, law=law))
+            tensors = [t for t, want in zip(given, wanted) if want]
             found = iter(torch.autograd.grad(y, tensors, dy, create_graph=torch.is_grad_enabled()))
             return *(next(found) if want else None for want in wanted), *(None,) * 4
         buffer = torch.empty_like(weights)
@@ -194,6 +196,9 @@ def scaled_dot_product_attention(
     """
     p = check_p(dropout_p)
     check_generator(generator)
+    for name, x in (("query", query), ("key", key), ("value", value), ("attn_mask", attn_mask)):
+        if not isinstance(x, Tensor) and (x is not None or name != "attn_mask"):
+            raise TypeError(f"scaled_dot_product_attention(): {name} has to be a Tensor, but got a {type(x).__name__}")
     if p == 0.0 or not (ours(query) and ours(key) and ours(value)):
         if generator is not None and p > 0.0:
             raise ValueError(f"generator is for floating tensors on the CPU, but got {query.dtype} on {query.device}")

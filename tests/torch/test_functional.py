@@ -284,6 +284,29 @@ def test_gradients_of_attention(given):
         torch.testing.assert_close(a[1], 2 * b)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_of_attention_to_what_is_shared(create_graph):
+    x = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
+    made = x * 2
+    calls = []
+    made.register_hook(calls.append)
+
+    def attend(f):
+        torch.manual_seed(0)
+        return torch.autograd.grad(f(made, made, made * x).square().sum(), x, create_graph=create_graph)[0]
+
+    dx = attend(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, dropout_p=0.5))
+    assert len(calls) == 1
+    made = x * 2
+    expected = attend(lambda q, k, v: F.dropout((q @ k.mT / 2).softmax(-1), 0.5) @ v)
+    torch.testing.assert_close(dx, expected)
+    if create_graph:
+        torch.testing.assert_close(*(torch.autograd.grad(d.square().sum(), x)[0] for d in (dx, expected)))
+    assert torch.autograd.gradgradcheck(
+        lambda x: F.scaled_dot_product_attention(x, x, x * 2, dropout_p=0.5, generator=fd.Generator(0)), x
+    )
+
+
 def test_attention_keeps_its_weights_alone():
     saved = []
     q, k, v = (torch.randn(2, 3, n, 4, requires_grad=True) for n in (5, 6, 6))
@@ -356,6 +379,13 @@ def test_attention_refuses(changes, match):
     assert rng.call == 0
     with pytest.raises(RuntimeError):
         TF.scaled_dot_product_attention(**{**tensors, **changes}, dropout_p=0.5)
+
+
+@pytest.mark.parametrize("name", ["query", "key", "value", "attn_mask"])
+def test_attention_wants_tensors(name):
+    tensors = {**dict.fromkeys(("query", "key", "value"), torch.ones(2, 5, 8)), name: [1.0]}
+    with pytest.raises(TypeError, match=rf"{name} has to be a Tensor, but got a list"):
+        F.scaled_dot_product_attention(**tensors, dropout_p=0.5)
 
 
 def test_attention_without_features():
