@@ -90,7 +90,7 @@ class _Attention(torch.autograd.Function):
                 )
             with torch.enable_grad():
                 # Views, since the three may be one tensor, or made of each other.
-                given = [t.view_as(t) for t in (query, key, value)]
+                given = query.view_as(query), key.view_as(key), value.view_as(value)
                 y = _compose(*given, mask, causal, scale, partial(under, law=law))
             tensors = [t for t, want in zip(given, wanted) if want]
             found = iter(torch.autograd.grad(y, tensors, dy, create_graph=torch.is_grad_enabled()))
