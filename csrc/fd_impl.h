@@ -250,4 +250,12 @@ typedef void fd_range_fn(void *job, int64_t begin, int64_t end);
 /* Split units 0 .. n-1, each of about `cost` elements, over the threads. The split never shows in the results. */
 void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost);
 
+/* Another library's threads: fn(data) on each of `threads`, the caller's among them, and back when all are done. This is
+ * GOMP_parallel, as it stands in OpenMP's libraries. NULL: ours again. A forked child has ours. */
+typedef void fd_team_fn(void (*fn)(void *data), void *data, unsigned threads, unsigned flags);
+void fd_set_team(fd_team_fn *run);
+
+/* The calling thread's next calls run on n threads, of the team if there is one; 0: on fd_get_num_threads() of ours. */
+void fd_ask_threads(int n);
+
 #endif

@@ -221,4 +221,6 @@ def apply_memory(
     shape: Sequence[int],
     x_strides: Sequence[int],
     y_strides: Sequence[int],
+    threads: int,
 ) -> None: ...
+def set_team(address: int) -> None: ...

@@ -22,6 +22,17 @@ cdef extern from *:
     """
     void fd_advise_huge(void *memory, size_t bytes) nogil
 
+cdef extern from "fd_impl.h" nogil:
+    ctypedef void fd_team_fn(void (*)(void *) noexcept nogil, void *, unsigned, unsigned) noexcept nogil
+    void fd_set_team(fd_team_fn *run)
+    void fd_ask_threads(int n)
+
+
+def set_team(size_t address):
+    """Let calls that name a number of threads run on another library's: the address of its ``GOMP_parallel``, or 0."""
+    fd_set_team(<fd_team_fn *>address)
+
+
 # From here on outputs are asked to lie in huge pages, as NumPy asks for its arrays: PyTorch takes large ones fresh from the
 # system, and to fault in every 4 KiB of them takes six times as long as to fill them.
 cdef enum:
@@ -34,7 +45,7 @@ def take_call(Generator rng not None):
 
 
 def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double scale, double shift, double dropped,
-                 int code, size_t x, size_t y, shape, x_strides, y_strides):
+                 int code, size_t x, size_t y, shape, x_strides, y_strides, int threads):
     """Apply the mask (key, call, p) to memory: ``keep ? scale * x + shift : dropped``.
 
     Parameters
@@ -55,6 +66,8 @@ def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double sca
     shape : sequence of int
     x_strides, y_strides : sequence of int
         In elements.
+    threads : int
+        How many may work.
     """
     cdef fd_view view
     cdef fd_op op
@@ -101,8 +114,10 @@ def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double sca
     if size <= SHORT_CALL:
         failed = on_memory(&view, &op, plain, spatial, code, dims, <void *>x, from_steps, <void *>y, to_steps)
     else:
+        fd_ask_threads(threads)
         with nogil:
             failed = on_memory(&view, &op, plain, spatial, code, dims, <void *>x, from_steps, <void *>y, to_steps)
+        fd_ask_threads(0)
     if failed:
         raise MemoryError("no memory for the bits of a map")
 

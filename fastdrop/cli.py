@@ -56,7 +56,7 @@ examples:
   fastdrop bench --only fastdrop torch --out against-torch
 
 {fill("families: " + ", ".join(FAMILIES), 100, subsequent_indent="  ", break_on_hyphens=False)}
-contenders: fastdrop, fastdrop-apply, fastdrop-plain (a step without dropout), numpy-naive, numpy-good,
+contenders: fastdrop, fastdrop-apply, fastdrop-plain (a step without dropout), fastdrop-torch, numpy-naive, numpy-good,
   numpy-stored (a mask that is there already), numba, torch, torch-plain, jax, tensorflow
 
 To compare two contenders more closely: python -m fastdrop.bench.command --help

@@ -9,14 +9,16 @@ order is itself with no shift, under the same seed.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastdrop._core import DTYPE_CODES, Generator, apply_memory
+from fastdrop._core import DTYPE_CODES, Generator, apply_memory, set_team
 from fastdrop.block import seed_probability
 from fastdrop.torch.stream import draw, seed_of, seed_tensor
 
@@ -51,6 +53,20 @@ def handle(generator: Generator) -> int:
     return id(generator)
 
 
+_threads = torch.get_num_threads
+
+
+def _lend_team() -> None:
+    """Give the kernels PyTorch's threads. They spin between operators, and would leave no core to others."""
+    path = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    if torch.backends.openmp.is_available() and path.exists():
+        parallel = getattr(ctypes.CDLL(str(path)), "GOMP_parallel", None)  # found in what the library is linked with
+        if parallel is not None:
+            set_team(ctypes.cast(parallel, ctypes.c_void_p).value or 0)
+
+
+_lend_team()
+
 _ONES = {dtype: torch.ones((), dtype=dtype, device="cpu") for dtype in CODES}
 
 
@@ -73,7 +89,7 @@ def _apply(x: Tensor, strides: Sequence[int], law: Sequence[Any], y: Tensor) -> 
         p = seed_probability(y.shape[-len(block) :], block, p)
     apply_memory(
         key, call, p, noise, block, scale, shift, dropped,
-        CODES[y.dtype], x.data_ptr(), y.data_ptr(), y.shape, strides, y.stride(),
+        CODES[y.dtype], x.data_ptr(), y.data_ptr(), y.shape, strides, y.stride(), _threads(),
     )  # fmt: skip
     return y
 

@@ -4,6 +4,9 @@
 #include "check.h"
 
 #include <fenv.h>
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
 
 #include "fd_philox.h"
 
@@ -202,6 +205,69 @@ static void test_rounding_mode(void) {
 #endif
 }
 
+#if !defined(_WIN32)
+/* Somebody else's threads: what fastdrop is lent does all of the work, under the caller's rounding, and keeps its own. */
+enum { TEAM = 3 };
+static int team_calls, rounding_after[TEAM];
+
+typedef struct {
+    void (*fn)(void *);
+    void *data;
+    int *rounding;
+} member;
+
+static void *run_member(void *argument) {
+    const member *m = argument;
+    fesetround(FE_DOWNWARD);
+    m->fn(m->data);
+    *m->rounding = fegetround();
+    return NULL;
+}
+
+static void run_team(void (*fn)(void *), void *data, unsigned threads, unsigned flags) {
+    pthread_t others[TEAM];
+    member members[TEAM];
+    (void)flags;
+    team_calls++;
+    CHECK(threads > 1 && threads <= TEAM, "%d threads", (int)threads);
+    for (unsigned i = 0; i < threads; i++) {
+        members[i] = (member){fn, data, &rounding_after[i]};
+        pthread_create(&others[i], NULL, run_member, &members[i]);
+    }
+    for (unsigned i = 0; i < threads; i++) pthread_join(others[i], NULL);
+}
+
+static void test_team(void) {
+    enum { N = 1 << 19 };
+    static float x[N], one[N], many[N];
+    const fd_law law = {random_u64(), random_u64(), FD_KEEP_ALL / 3};
+    const int64_t n = N, step = 1, item = 4;
+    const fd_view mask = {law, 0, 1, &n, &step};
+    const int threads = fd_get_num_threads();
+    random_values(FD_F32, (char *)x, N);
+    fd_set_team(run_team);
+    fd_set_num_threads(1);
+    fesetround(FE_UPWARD);
+    fd_mask_apply(&mask, FD_F32, 1.0 / 0.7, x, &item, one, &item); /* asks for nobody */
+    fd_ask_threads(1);
+    fd_mask_apply(&mask, FD_F32, 1.0 / 0.7, x, &item, one, &item);
+    CHECK(team_calls == 0, "%d calls", team_calls);
+    memset(many, 255, sizeof many);
+    fd_ask_threads(TEAM);
+    fd_mask_apply(&mask, FD_F32, 1.0 / 0.7, x, &item, many, &item);
+    fesetround(FE_TONEAREST);
+    CHECK(team_calls == 1 && memcmp(one, many, sizeof one) == 0, "%d calls", team_calls);
+    for (int i = 0; i < TEAM; i++) CHECK(rounding_after[i] == FE_DOWNWARD, "thread %d: %d", i, rounding_after[i]);
+    fd_set_team(NULL); /* our own again, as many as were asked for */
+    memset(many, 255, sizeof many);
+    fd_mask_apply(&mask, FD_F32, 1.0 / 0.7, x, &item, many, &item);
+    CHECK(team_calls == 1, "%d calls", team_calls);
+    fd_ask_threads(0);
+    fd_set_num_threads(threads);
+    team_calls = 0;
+}
+#endif
+
 /* Strides so large that a step past the end of an axis leaves int64: nothing overflows, and the bits are right. */
 static void test_huge_strides(void) {
     static const int64_t shape[3] = {2, 2, 2}, m[3] = {0, (int64_t)1 << 62, ((int64_t)1 << 62) - 1};
@@ -314,6 +380,9 @@ int main(void) {
             test_fused();
             test_nan_scale();
             test_rounding_mode();
+#if !defined(_WIN32)
+            test_team();
+#endif
             test_runs();
             test_views();
             test_guard_pages();
