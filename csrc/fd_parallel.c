@@ -19,6 +19,9 @@
  * at most a grain left, and falling asleep and waking up takes longer than that. Only a caller does so, in its own call. */
 #define WAIT_AWAKE 1000
 
+/* Elements from which one more of a team's threads pays: they are awake, and have half of the input in their caches. */
+#define TEAM_SHARE 32768
+
 #ifdef FD_PTHREADS
 #include <fenv.h>
 #include <pthread.h>
@@ -167,12 +170,13 @@ static void start_workers(int count) {
 
 void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
     /* n * cost is about the number of elements, which fits: they exist or are one bit each below 2^63. */
-    const int64_t useful = n * cost / (fd_kernels_in_use()->worth_waking / 2);
+    fd_team_fn *const others = asked_threads > 1 ? atomic_load(&team) : NULL;
+    const int64_t share = fd_kernels_in_use()->worth_waking / 2;
+    const int64_t useful = n * cost / (others != NULL && share > TEAM_SHARE ? TEAM_SHARE : share);
     int threads = useful < 2 ? 1 : asked_threads > 0 ? asked_threads : fd_get_num_threads();
     if (threads > useful) threads = (int)useful;
     if (threads > n) threads = (int)n;
-    fd_team_fn *const others = asked_threads > 1 && threads > 1 ? atomic_load(&team) : NULL;
-    if (others != NULL) {
+    if (others != NULL && threads > 1) {
         work shared;
         begin_work(&shared, fn, job, n, threads);
         others(join, &shared, (unsigned)threads, 0);

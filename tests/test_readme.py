@@ -13,6 +13,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=[code.strip().splitlines()[0] for code in BLOCKS])
 def test_examples(code):
+    if "import torch" in code:
+        pytest.importorskip("torch", reason="fastdrop.torch needs PyTorch")
     # What stands above a block in the README has been imported there.
     names = {}
     exec("import numpy as np, fastdrop as fd", names)
