@@ -42,9 +42,12 @@ call_op = torch.ops.fastdrop.call.default
 _generators: dict[int, Generator] = {}
 
 
-@torch.compiler.assume_constant_result
 def _keep(generator: Generator) -> None:
     _generators[id(generator)] = generator
+
+
+# What torch.compiler.assume_constant_result sets, which imports the compiler: a second for those who do not compile.
+_keep._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def handle(generator: Generator) -> int:

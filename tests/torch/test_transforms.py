@@ -302,6 +302,11 @@ def test_ddp(seeds, tmp_path):
         assert out.split() == [str(seeds[0] == seeds[1]), "True"]
 
 
+def test_the_compiler_is_not_imported_for_those_who_do_not_compile():
+    code = "import fastdrop.torch, sys; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_without_torch(tmp_path):
     code = "import sys; sys.modules['torch'] = None; import fastdrop; import fastdrop.torch"
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
