@@ -2,8 +2,9 @@
  *
  * No worker spins, so a framework's own threads (BLAS, OpenMP) are never slowed by ours while they wait. The caller works
  * too; one call at a time uses the pool, and a call that finds it busy (from another Python thread) runs on its own
- * thread alone instead of waiting. Within a framework whose own threads spin, a worker of ours gets no core to run on: such
- * a caller lends its team (fd_set_team) and says how many of it are to work (fd_ask_threads). After fork() the child has no workers and starts new ones when it needs them.
+ * thread alone instead of waiting. Within a framework whose own threads spin, a worker of ours gets no core to run on:
+ * such a caller lends its team (fd_set_team) and says how many of it are to work (fd_ask_threads). After fork() the
+ * child has no workers and no team, and starts new workers when it needs them.
  * Without POSIX threads every call runs on the caller's thread: results are the same by construction. */
 #if !defined(_WIN32)
 #define FD_PTHREADS 1

@@ -15,7 +15,7 @@ from ._torch import array, package, settings, tensor
 from .cases import TOKENS, Arrays, Case
 from .networks import images, mlp
 from .ready import Ready, check_law
-from .steps import CLASSES, check_learns
+from .steps import CLASSES, check_learns, training_step
 
 __all__ = ["OURS", "PLAIN", "THEIRS"]
 
@@ -95,12 +95,7 @@ def _step(case: Case, arrays: Arrays, on: bool = False, dropout: bool = True) ->
     loss_of, model = _STEPS[case.family](torch, case, case.p if dropout else 0.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 
-    def call() -> Any:
-        optimizer.zero_grad()
-        loss = loss_of()
-        loss.backward()
-        optimizer.step()
-        return loss
+    call = training_step(optimizer, loss_of)
 
     def verify() -> None:
         mask, ones = _next_mask(case), torch.ones(case.n)

@@ -113,7 +113,7 @@ def prepare_step(case: Case, arrays: Arrays, dropout: bool = True) -> Ready:
     from fastdrop import nn, optim
 
     from .cases import HIDDEN
-    from .steps import CLASSES, FEATURES, check_dropped, check_learns, examples
+    from .steps import CLASSES, FEATURES, check_dropped, check_learns, examples, training_step
 
     images, labels = examples(case)
     rng = fd.Generator(0)
@@ -126,12 +126,7 @@ def prepare_step(case: Case, arrays: Arrays, dropout: bool = True) -> Ready:
     optimizer = optim.SGD(model.parameters(), lr=0.01)
     x, target = nn.as_tensor(images), nn.as_tensor(labels)
 
-    def call() -> Any:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), target)
-        loss.backward()
-        optimizer.step()
-        return loss
+    call = training_step(optimizer, lambda: nn.functional.cross_entropy(model(x), target))
 
     def verify() -> None:
         check_learns(lambda: float(call()))

@@ -100,7 +100,7 @@ def _bits(case: Case, arrays: Arrays) -> Ready:
 
 def prepare_step(case: Case, arrays: Arrays, dropout: bool = True) -> Ready:
     """A training step of PyTorch, with dropout or without."""
-    from .steps import CLASSES, FEATURES, check_dropped, check_learns, examples
+    from .steps import CLASSES, FEATURES, check_dropped, check_learns, examples, training_step
 
     torch = package()
     nn = torch.nn
@@ -110,12 +110,7 @@ def prepare_step(case: Case, arrays: Arrays, dropout: bool = True) -> Ready:
     model = nn.Sequential(hidden, drop, nn.Linear(HIDDEN, CLASSES))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 
-    def call() -> Any:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
+    call = training_step(optimizer, lambda: nn.functional.cross_entropy(model(images), labels))
 
     def verify() -> None:
         check_learns(lambda: call().item())

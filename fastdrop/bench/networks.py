@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .cases import PIXELS, Case
 from .ready import Ready
-from .steps import CLASSES, check_learns
+from .steps import CLASSES, check_learns, training_step
 
 __all__ = ["NETWORKS", "images", "mlp", "prepare"]
 
@@ -51,12 +51,7 @@ def prepare(case: Case, nn: Any, optim: Any, tensor: Callable[[NDArray[Any]], An
     inputs, labels = (tensor(array) for array in images(case))
     optimizer = optim.Adam(network.parameters(), lr=1e-3)
 
-    def call() -> Any:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(network(inputs), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
+    call = training_step(optimizer, lambda: nn.functional.cross_entropy(network(inputs), labels))
 
     # fastdrop's own threads do not spin, the BLAS' do.
     return Ready(call, enter=enter, spins=True, verify=lambda: check_learns(lambda: float(call().item())))

@@ -7,8 +7,6 @@ transforms and higher derivatives take the composition of PyTorch's operators ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -39,18 +37,6 @@ def _weights(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scal
     # A float32 mask goes with half types.
     scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
     return _masked_softmax(scores, -1)
-
-
-def _compose(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    causal: bool,
-    scale: float,
-    dropped: Callable[[Tensor], Tensor],
-) -> Tensor:
-    return dropped(_weights(query, key, mask, causal, scale)) @ value
 
 
 def _version(mask: Tensor | None) -> int | None:
@@ -91,7 +77,7 @@ class _Attention(torch.autograd.Function):
             with torch.enable_grad():
                 # Views, since the three may be one tensor, or made of each other.
                 given = query.view_as(query), key.view_as(key), value.view_as(value)
-                y = _compose(*given, mask, causal, scale, partial(under, law=law))
+                y = under(_weights(*given[:2], mask, causal, scale), law) @ given[2]
             tensors = [t for t, want in zip(given, wanted) if want]
             found = iter(torch.autograd.grad(y, tensors, dy, create_graph=torch.is_grad_enabled()))
             return *(next(found) if want else None for want in wanted), *(None,) * 4
@@ -219,5 +205,5 @@ def scaled_dot_product_attention(
         law = (*draw(generator), p, None, None, up, 0.0, 0.0)
         y: Tensor = _Attention.apply(query, key, value, attn_mask, is_causal, scale, law)
         return y
-    dropped = partial(drop, p=p, scale=up, generator=generator)
-    return _compose(query, key, value, attn_mask, is_causal, scale, dropped)
+    weights = _weights(query, key, attn_mask, is_causal, scale)
+    return drop(weights, p, scale=up, generator=generator) @ value

@@ -8,6 +8,7 @@ the dropout within C++ (LSTM, attention), TorchScript, and functions imported un
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -106,13 +107,13 @@ _OPERATORS = [
 ] + [(torch.ops.aten.scaled_dot_product_attention.default, _attention)]
 
 
-def _function(name: str, training: bool = True) -> _Kernel:
+def _function(original: _Kernel) -> _Kernel:
     """What stands in for a function of torch.nn.functional."""
-    original: _Kernel = ORIGINALS[name]
-    function: _Kernel = getattr(functional, name)
+    function: _Kernel = getattr(functional, original.__name__)
+    in_training: bool = inspect.signature(original).parameters["training"].default
 
     @functools.wraps(original)
-    def call(input: Tensor, p: float = 0.5, training: bool = training, inplace: bool = False) -> Tensor:
+    def call(input: Tensor, p: float = 0.5, training: bool = in_training, inplace: bool = False) -> Tensor:
         # As PyTorch's does, but for who is handed on: it would find this one under its name.
         if has_torch_function_unary(input):
             return handle_torch_function(original, (input,), input, p=p, training=training, inplace=inplace)
@@ -144,9 +145,8 @@ def _attention_function(
 torch.jit._builtins._register_builtin(_attention_function, "aten::scaled_dot_product_attention")
 
 _FUNCTIONS: dict[str, _Kernel] = {
-    **{name: _function(name) for name in ("dropout", "dropout1d", "dropout2d", "dropout3d")},
-    **{name: _function(name, training=False) for name in ("alpha_dropout", "feature_alpha_dropout")},
-    "scaled_dot_product_attention": _attention_function,
+    name: _attention_function if name == "scaled_dot_product_attention" else _function(original)
+    for name, original in ORIGINALS.items()
 }
 
 
