@@ -1,4 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True, binding=True, autotestdict=False
+# cython: freethreading_compatible=True
 """Generator, Mask and Noise: buffers in, C calls with the GIL released out.
 
 A Mask is a value: the law (key, call, q) and a strided view (start, shape, strides) over its bits; Noise is one over its
@@ -13,6 +14,8 @@ cimport cython
 cimport numpy as cnp
 
 import operator
+import os
+import threading
 
 import numpy as np
 

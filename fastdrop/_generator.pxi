@@ -30,11 +30,51 @@ cdef object seed_sequence(object seed):
     return np.random.SeedSequence(entropy)
 
 
-cdef uint64_t take(Generator g) except? 0:
-    cdef uint64_t call
-    if not fd_counter_take(&g._call, &call):
+# Threads may share a generator. A critical section is a lock of the object's own on builds of Python without a GIL, and
+# nothing on the others: no step inside gives the GIL up, and none may run Python code, which could.
+cdef int draw(Generator g, fd_law *law) except -1:
+    """Take the next call: the law's key and call are of one seed, whoever sets another meanwhile."""
+    cdef int taken
+    with cython.critical_section(g):
+        law.key = g._key
+        taken = fd_counter_take(&g._call, &law.call)
+    if not taken:
         raise OverflowError("this generator has given all of its 2**64 - 1 calls")
-    return call
+    return 0
+
+
+cdef int start_from(Generator g, uint64_t key, uint64_t call, object seq) except -1:
+    """Set all of the state at once."""
+    cdef object before  # whose end may run Python code, after the section
+    with cython.critical_section(g):
+        before = g._seed_seq
+        g._key = key
+        g._call = call
+        g._seed_seq = seq
+    return 0
+
+
+cdef tuple now(Generator g):
+    """Key, call and seed sequence of one moment."""
+    cdef uint64_t key, call
+    cdef object seq
+    with cython.critical_section(g):
+        key = g._key
+        call = fd_counter_get(&g._call)
+        seq = g._seed_seq
+    return key, call, seq
+
+
+# A SeedSequence counts its children without a lock, and generators may share one. The child of a fork gets a lock that
+# nobody holds. It can be entered again: to make children may run a subclass' code.
+_spawning = threading.RLock()
+
+def _renew_lock():
+    global _spawning
+    _spawning = threading.RLock()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @cython.final
@@ -76,25 +116,23 @@ cdef class Generator:
     def manual_seed(self, seed):
         """Start again from another seed: `call` is 0 after it. Returns the generator itself."""
         seq = seed_sequence(seed)
-        self._key = seq.generate_state(1, np.uint64)[0]
-        self._call = 0
-        self._seed_seq = seq
+        start_from(self, seq.generate_state(1, np.uint64)[0], 0, seq)
         return self
 
     @property
     def key(self):
         """int: the 64-bit key."""
-        return self._key
+        return now(self)[0]
 
     @property
     def call(self):
         """int: the call that the next mask takes."""
-        return fd_counter_get(&self._call)
+        return now(self)[1]
 
     @property
     def seed_seq(self):
         """numpy.random.SeedSequence: where the key comes from."""
-        return self._seed_seq
+        return now(self)[2]
 
     def mask(self, shape, p=0.5):
         """A fresh mask, C-contiguous from bit 0 of the next call.
@@ -114,12 +152,14 @@ cdef class Generator:
         TypeError, ValueError
             If `shape` or `p` is of the wrong kind or out of range; no call is taken then.
         """
+        cdef fd_law law
         cdef Mask m = Mask.__new__(Mask)
         if type(p) is not float or not 0.0 <= p <= 1.0:
             p = check_p(p)
         m.drop = p
         shape = plain_item(shape)
-        fill(m, self._key, take(self), fd_threshold(m.drop), 0, shape, None)
+        draw(self, &law)
+        fill(m, law.key, law.call, fd_threshold(m.drop), 0, shape, None)
         return m
 
     def noise(self, shape):
@@ -138,9 +178,11 @@ cdef class Generator:
         TypeError, ValueError
             If `shape` is of the wrong kind or out of range; no call is taken then.
         """
+        cdef fd_law law
         cdef Noise z = Noise.__new__(Noise)
         shape = plain_item(shape)
-        fill(z, self._key, take(self), FD_KEEP_ALL, 0, shape, None)
+        draw(self, &law)
+        fill(z, law.key, law.call, FD_KEEP_ALL, 0, shape, None)
         return z
 
     def numpy(self):
@@ -159,7 +201,7 @@ cdef class Generator:
         >>> fd.Generator(seed=0).numpy().permutation(5)
         array([3, 1, 2, 4, 0])
         """
-        return np.random.Generator(np.random.Philox(key=np.array([self._key, take(self)], np.uint64)))
+        return np.random.Generator(np.random.Philox(key=np.array(take_call(self), np.uint64)))
 
     def spawn(self, n_children):
         """Independent generators, as ``numpy.random.Generator.spawn``.
@@ -172,7 +214,10 @@ cdef class Generator:
         -------
         list of Generator
         """
-        return [Generator(s) for s in self._seed_seq.spawn(check_int("n_children", n_children, 0, 2**32 - 1))]
+        n_children = check_int("n_children", n_children, 0, 2**32 - 1)
+        with _spawning:
+            children = self.seed_seq.spawn(n_children)
+        return [Generator(s) for s in children]
 
     @property
     def state(self):
@@ -181,10 +226,10 @@ cdef class Generator:
         ``key`` and ``call`` continue with the same masks; ``seed_seq`` continues with the same children. Assigning a
         state restores it; one without ``seed_seq`` spawns from a sequence seeded with its key.
         """
-        seq = self._seed_seq
+        key, call, seq = now(self)
         return {
-            "key": self._key,
-            "call": self.call,
+            "key": key,
+            "call": call,
             "seed_seq": {
                 "entropy": plain_entropy(seq.entropy),
                 "spawn_key": [int(k) for k in seq.spawn_key],
@@ -205,9 +250,7 @@ cdef class Generator:
             seq = np.random.SeedSequence(**seq)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"state['seed_seq'] has to be as Generator.state gives it, but got {seq!r}") from error
-        self._key = key
-        self._call = call
-        self._seed_seq = seq
+        start_from(self, key, call, seq)
 
     def __eq__(self, other):
         if not isinstance(other, Generator):
@@ -220,7 +263,8 @@ cdef class Generator:
         return _generator, (self.state,)
 
     def __repr__(self):
-        return f"Generator(key={self._key}, call={self.call})"
+        key, call, _ = now(self)
+        return f"Generator(key={key}, call={call})"
 
 
 def _generator(state):
@@ -229,9 +273,21 @@ def _generator(state):
     return rng
 
 
-def give_back(Generator rng not None, uint64_t before, uint64_t after):
-    """Take the calls from `before` to `after` back, if nobody has taken one since: then nobody gets a call twice."""
-    return bool(fd_replace_if(&rng._call, after, before))
+def take_call(Generator rng not None):
+    """(key, call) of the generator's next call, which is taken."""
+    cdef fd_law law
+    draw(rng, &law)
+    return law.key, law.call
+
+
+def give_back(Generator rng not None, uint64_t key, uint64_t before, uint64_t after):
+    """Take the calls from `before` to `after` of a key back, if nobody has taken one since: then nobody gets a call
+    twice."""
+    cdef bint given = False
+    with cython.critical_section(rng):
+        if rng._key == key:
+            given = fd_replace_if(&rng._call, after, before)
+    return given
 
 
 def apply_fresh(rng, x, p):
@@ -257,8 +313,7 @@ def apply_fresh(rng, x, p):
         strides[i] = step
         step *= shape[i] if shape[i] else 1
     y = PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
-    view.law.key = (<Generator>rng)._key
-    view.law.call = take(rng)
+    draw(rng, &view.law)
     view.law.q = fd_threshold(p)
     view.start = 0
     apply_view(&view, code, inverted_scale(p), a, y)

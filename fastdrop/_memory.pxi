@@ -39,11 +39,6 @@ cdef enum:
     HUGE_BYTES = 1 << 22
 
 
-def take_call(Generator rng not None):
-    """(key, call) of the generator's next call, which is taken."""
-    return rng._key, take(rng)
-
-
 def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double scale, double shift, double dropped,
                  int code, size_t x, size_t y, shape, x_strides, y_strides, int threads):
     """Apply the mask (key, call, p) to memory: ``keep ? scale * x + shift : dropped``.

@@ -17,9 +17,9 @@ cdef int fill(View v, uint64_t key, uint64_t call, uint64_t q, uint64_t start, t
     v.view.law.call = call
     v.view.law.q = q
     v.view.start = start
-    v.view.ndim = <int>nd
     v.view.shape = v.dims
     v.view.strides = v.dims + nd
+    v.view.ndim = <int>nd  # last: until then it has no axes, for whoever looks at it too soon
     return 0
 
 
@@ -40,9 +40,11 @@ cdef int check_and_fill(View v, object key, object call, uint64_t q, object shap
         if len(strides) != len(shape):
             raise ValueError(f"strides has to have one entry per axis of shape {shape}, but got {strides}")
     check_extent(start, shape, strides, v._what)
-    if v.dims != NULL:  # the arguments' own code may have been here
-        raise TypeError(f"a {what} is immutable")
-    return fill(v, key, call, q, start, shape, strides)
+    with cython.critical_section(v):  # as in _generator.pxi
+        if v.dims != NULL:  # the arguments' own code, or another thread, may have been here
+            raise TypeError(f"a {what} is immutable")
+        fill(v, key, call, q, start, shape, strides)
+    return 0
 
 
 cdef bint plain_shape(object shape):

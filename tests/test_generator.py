@@ -152,5 +152,6 @@ def test_threads_never_share_a_call(rng):
 def test_calls_are_given_back_unless_others_were_taken_since():
     rng = fd.Generator(0)
     rng.mask(1), rng.mask(1), rng.mask(1)
-    assert not _core.give_back(rng, 1, 2) and rng.call == 3
-    assert _core.give_back(rng, 1, 3) and rng.call == 1
+    assert not _core.give_back(rng, rng.key, 1, 2) and rng.call == 3
+    assert not _core.give_back(rng, rng.key ^ 1, 1, 3) and rng.call == 3  # seeded again in between
+    assert _core.give_back(rng, rng.key, 1, 3) and rng.call == 1

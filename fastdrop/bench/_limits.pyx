@@ -1,4 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True, binding=True, autotestdict=False
+# cython: freethreading_compatible=True
 """The limits as functions on arrays: memcpy and streaming copies, on one thread or several."""
 cimport numpy as cnp
 

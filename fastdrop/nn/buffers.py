@@ -34,8 +34,13 @@ def _references(blocks: list[Array]) -> list[int]:
 
 # Measured, since what a call itself refers to differs among versions of Python.
 _UNUSED = _references([np.empty(1)])[0]
-# Without a lock around references, their counts are no proof.
-_COUNTS = getattr(sys, "_is_gil_enabled", lambda: True)() and sys.implementation.name == "cpython"
+# Without a lock around references, their counts are no proof. Builds of Python that can do without one (with a "t"
+# among their flags) hold it at times, while they import a module that asks for it.
+_COUNTS = (
+    sys.implementation.name == "cpython"
+    and "t" not in getattr(sys, "abiflags", "")
+    and getattr(sys, "_is_gil_enabled", lambda: True)()
+)
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:

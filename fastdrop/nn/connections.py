@@ -241,7 +241,8 @@ class WeightDrop(Module):
             return self.module(*args, **kwargs)
         attributes = vars(self.module)  # found before the parameters, which stay registered
         rng = chosen_generator(self.generator)
-        before = after = rng.call
+        key, before = rng.key, rng.call
+        after = before
         try:
             for name in self.names:
                 attributes[name] = F.dropout(getattr(self.module, name), self.p, generator=rng)
@@ -249,7 +250,7 @@ class WeightDrop(Module):
             return self.module(*args, **kwargs)
         except BaseException:
             # The layer sees its input only now. What it refuses has to take no call.
-            give_back(rng, before, after)
+            give_back(rng, key, before, after)
             raise
         finally:
             for name in self.names:
