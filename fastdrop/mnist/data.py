@@ -42,7 +42,7 @@ MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.go
 #: Seconds to connect and seconds between two packets: whoever is offline should not wait to be told so.
 TIMEOUT = (4.0, 15.0)
 
-#: Bytes of the largest of the files, unpacked: a download that goes on beyond is none of them.
+#: Bytes of the largest of the files, unpacked: a download that goes on beyond, packed or unpacked, is none of them.
 LARGEST = 16 + 60_000 * 28 * 28
 
 #: Seconds after which a part of a download that nobody writes to any more is swept away.
@@ -292,7 +292,7 @@ def _download(folder: Path, mirrors: Sequence[str], say: Say) -> dict[str, Path]
         path = folder / archive
         if os.path.lexists(path):
             try:
-                _check_sum(read_idx(path, _kind(name))[1], name, str(path))
+                _check_sum(read_idx(path, _kind(name), limit=LARGEST)[1], name, str(path))
                 files[name] = path
                 continue
             except DataError as error:
@@ -306,7 +306,7 @@ def _download(folder: Path, mirrors: Sequence[str], say: Say) -> dict[str, Path]
                 with whole_file(path) as part:
                     with part.open("wb") as file:
                         http(alive[0].rstrip("/") + "/" + archive, _Bounded(file), None)
-                    _check_sum(read_idx(part, _kind(name), archive)[1], name, archive)
+                    _check_sum(read_idx(part, _kind(name), archive, limit=LARGEST)[1], name, archive)
                 files[name] = path
             except (DataError, failures) as error:
                 reason = _reason(error)

@@ -53,7 +53,7 @@ def _times(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _header(content: bytes | bytearray, kind: str, name: str) -> tuple[int, ...]:
+def _header(content: bytes | bytearray, kind: str, name: str, limit: int = LIMIT) -> tuple[int, ...]:
     """Read the sizes that a file's first bytes declare."""
     ndim = _NDIM[kind]
     right = 0x0800 | ndim
@@ -79,9 +79,9 @@ def _header(content: bytes | bytearray, kind: str, name: str) -> tuple[int, ...]
     length = math.prod(shape)
     if length == 0:
         raise DataError(f"{name}: empty: its header says {_times(shape)}, expected at least 1 of each")
-    if length > LIMIT:
+    if length > limit:
         raise DataError(
-            f"{name}: too large: its header says {_times(shape)} = {length} bytes, expected at most {LIMIT}"
+            f"{name}: too large: its header says {_times(shape)} = {length} bytes, expected at most {limit}"
         )
     return shape
 
@@ -138,13 +138,13 @@ def parse_idx(content: bytes | bytearray, kind: str, name: str = "<bytes>") -> B
     return values
 
 
-def _unpack(file: gzip.GzipFile, kind: str, name: str) -> bytearray:
+def _unpack(file: gzip.GzipFile, kind: str, name: str, limit: int) -> bytearray:
     """Unpack as much as the header of the content declares, and no more whatever the archive holds."""
     content = bytearray()
     wanted = start = 4 + 4 * _NDIM[kind]
     try:
         content += file.read(start)
-        shape = _header(content, kind, name)
+        shape = _header(content, kind, name, limit)
         wanted += math.prod(shape)
         # In pieces: memory follows what is really there.
         while len(content) < wanted and (piece := file.read(min(_CHUNK, wanted - len(content)))):
@@ -163,7 +163,7 @@ def _unpack(file: gzip.GzipFile, kind: str, name: str) -> bytearray:
     return content
 
 
-def _read(path: Path, kind: str, name: str) -> bytes | bytearray:
+def _read(path: Path, kind: str, name: str, limit: int) -> bytes | bytearray:
     # Before it is opened: to open a pipe is to wait for a writer.
     state = path.stat()
     if stat.S_ISDIR(state.st_mode):
@@ -176,14 +176,16 @@ def _read(path: Path, kind: str, name: str) -> bytes | bytearray:
         file.seek(0)
         if start.startswith(_GZIP):
             with gzip.GzipFile(fileobj=file, mode="rb") as archive:
-                return _unpack(archive, kind, name)
-        shape = _header(start, kind, name)
+                return _unpack(archive, kind, name, limit)
+        shape = _header(start, kind, name, limit)
         header = 4 + 4 * len(shape)
         _check_length(state.st_size - header, shape, name)
         return file.read(header + math.prod(shape))
 
 
-def read_idx(path: str | os.PathLike[str], kind: str, name: str | None = None) -> tuple[Bytes, str]:
+def read_idx(
+    path: str | os.PathLike[str], kind: str, name: str | None = None, *, limit: int = LIMIT
+) -> tuple[Bytes, str]:
     """Read an IDX file, packed by gzip or not.
 
     Whether it is packed is told by its content, not by its name. A packed file is never unpacked beyond what the
@@ -197,6 +199,8 @@ def read_idx(path: str | os.PathLike[str], kind: str, name: str | None = None) -
         What it should hold.
     name : str, optional
         How messages call the file; its path where not given.
+    limit : int
+        The most bytes of data that the header may declare. No more is unpacked of a file that claims more.
 
     Returns
     -------
@@ -222,7 +226,7 @@ def read_idx(path: str | os.PathLike[str], kind: str, name: str | None = None) -
     path = Path(path)
     name = str(path) if name is None else name
     try:
-        content = _read(path, kind, name)
+        content = _read(path, kind, name, limit)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             reason = f"a link to {os.readlink(path)}, which is not there" if path.is_symlink() else "no such file"

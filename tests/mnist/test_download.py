@@ -120,6 +120,7 @@ def test_the_second_mirror_steps_in(sums: None, alone: Path, mirror: tuple[str, 
         ("another file", "it holds train-images-idx3-ubyte"),
         ("nothing", "empty: 0 bytes"),
         ("web page", "it is a web page"),
+        ("bomb", "too large: its header says 300x28x28 = 235200 bytes, expected at most 200000"),
         ("missing", "HTTP status 404"),
     ],
 )
@@ -141,6 +142,7 @@ def test_a_download_that_fails_leaves_nothing_behind(
             "another file": handler.answers["train-images-idx3-ubyte.gz"],
             "nothing": b"",
             "web page": b"<html>please log in</html>",
+            "bomb": gzip.compress(idx(np.zeros((300, 28, 28), np.uint8))),
         }[how]
     said: list[str] = []
     assert load(mirrors=[url], say=said.append).name == "scikit-learn digits"
