@@ -73,3 +73,34 @@ def test_every_public_thing_has_a_docstring():
     for cls in (fd.Mask, fd.Noise, fd.Generator, fd._core.View):
         for name, member in vars(cls).items():
             assert name.startswith("_") or member.__doc__, f"{cls.__name__}.{name}"
+
+
+def test_importing_fastdrop_loads_its_own_few_modules_and_numpy(tmp_path):
+    """What is imported is what an import takes: bench/test_import.py times it."""
+    own = (
+        "_checks _core _version _views alpha block broadcast connections functional fused gaussian random recurrent "
+        "runtime softmax words"
+    )
+    # Neither of these, unless NumPy brings it: some cost more than all of fastdrop.
+    slow = {
+        "argparse",
+        "asyncio",
+        "ctypes",
+        "dataclasses",
+        "inspect",
+        "json",
+        "logging",
+        "subprocess",
+        "typing",
+        "urllib",
+    }
+    code = "import sys, numpy, numpy.random, numpy.typing; before = set(sys.modules); import fastdrop; " \
+           "print(*sorted(set(sys.modules) - before))"  # fmt: skip
+    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    new = {name for name in out.stdout.split() if name not in ("cython_runtime",) and not name.startswith("_cython_")}
+    assert {name for name in new if name.startswith("fastdrop")} == {
+        "fastdrop",
+        *(f"fastdrop.{name}" for name in own.split()),
+    }
+    assert new & slow == set()
+    assert {name for name in new if not name.startswith("fastdrop")} <= sys.stdlib_module_names, out.stderr
