@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 WITH   ?=
 ARGS   ?=
 CC     ?= cc
+# What test-matrix looks for.
+PYTHONS ?= 3.10 3.11 3.12 3.13 3.13t 3.14 3.14t 3.15
+export PYTHONS
 
 SOURCES := pyproject.toml setup.py $(wildcard csrc/*) \
            $(shell find fastdrop -name '*.py' -o -name '*.pyx' -o -name '*.px?' -o -name '*.[ch]')
@@ -14,7 +17,7 @@ C_TEST  := $(wildcard csrc/*.c) $(wildcard tests/c/*.c)
 C_FLAGS := -std=c11 -Wall -Wextra -Wconversion -Werror -Ifastdrop/include -Icsrc
 SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: help mnist test test-c test-neon test-sdist bench bench-pytest lint format clean
+.PHONY: help mnist test test-c test-neon test-sdist test-matrix wheel bench bench-pytest lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -59,6 +62,16 @@ test-sdist: | $(BIN)/python ## build the sdist, install from it in an empty envi
 	  assert m.packbits().tolist() == [42, 23]; print('fastdrop', fd.__version__, 'from its sdist, on', fd.isa())"
 	build/sdist/venv/bin/python -m pip install -q pytest setuptools Cython
 	build/sdist/venv/bin/pytest -q tests/test_capi.py tests/test_package.py
+
+test-matrix: $(VENV)/.installed-matrix ## the tests on each of PYTHONS (versions or paths), with its oldest and newest NumPy
+	rm -rf build/matrix
+	-$(BIN)/nox $(if $(ARGS),-- $(ARGS))
+	$(BIN)/python -m trust.matrix
+
+wheel: $(VENV)/.installed-wheel ## build this machine's wheel, check what is in it, try it in an empty environment
+	rm -rf build/wheel
+	LDSHARED="$(CC) -shared" $(BIN)/python -m build -q --outdir build/wheel/raw
+	$(BIN)/python -m trust.wheel build/wheel/raw/*.whl $(ARGS)
 
 bench: $(VENV)/.installed-bench ## time fastdrop, its peers and the copy, write a report (WITH="numba jax" for more peers)
 ifneq ($(WITH),)
