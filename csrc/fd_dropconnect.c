@@ -137,7 +137,7 @@ static void some_dx(void *job, int64_t begin, int64_t end) {
     prepare(j, &b);
     memset(j->out + first * j->inputs * j->item, 0, (size_t)((last - first) * j->inputs * j->item));
     for (int64_t o = 0; o < j->outputs; o += j->tile_outputs)
-        for (int64_t e = first; e < last; e += j->tile_examples)
+        for (int64_t e = first; e < last && !fd_told_to_stop(); e += j->tile_examples)
             for (int64_t i = 0; i < j->inputs; i += j->tile_inputs) run_tile(j, &b, e, o, i);
 }
 
@@ -149,7 +149,7 @@ static void some_dw(void *job, int64_t begin, int64_t end) {
     for (; begin < end; begin++) {
         const int64_t o = begin * j->tile_outputs, outputs = min(j->tile_outputs, j->outputs - o);
         memset(j->out + o * j->inputs * j->item, 0, (size_t)(outputs * j->inputs * j->item));
-        for (int64_t e = 0; e < j->examples; e += j->tile_examples)
+        for (int64_t e = 0; e < j->examples && !fd_told_to_stop(); e += j->tile_examples)
             for (int64_t i = 0; i < j->inputs; i += j->tile_inputs) run_tile(j, &b, e, o, i);
     }
 }

@@ -258,4 +258,13 @@ void fd_set_team(fd_team_fn *run);
 /* The calling thread's next calls run on n threads, of the team if there is one; 0: on fd_get_num_threads() of ours. */
 void fd_ask_threads(int n);
 
+/* From here to fd_unwatch, work of the calling thread that takes long asks `poll` ten times a second, on that thread, and
+ * when it says other than 0 leaves the rest undone. fd_unwatch tells whether it did. */
+typedef int fd_poll_fn(void);
+void fd_watch(fd_poll_fn *poll);
+int fd_unwatch(void);
+
+/* For what is long within one unit of fd_parallel_for: whether to leave the rest of it. */
+int fd_told_to_stop(void);
+
 #endif

@@ -5,13 +5,16 @@
  * thread alone instead of waiting. Within a framework whose own threads spin, a worker of ours gets no core to run on:
  * such a caller lends its team (fd_set_team) and says how many of it are to work (fd_ask_threads). After fork() the
  * child has no workers and no team, and starts new workers when it needs them.
- * Without POSIX threads every call runs on the caller's thread: results are the same by construction. */
+ * Without POSIX threads every call runs on the caller's thread: results are the same by construction.
+ *
+ * A call that is watched (fd_watch) hands out long work in pieces, and asks between its own whether to go on. */
 #if !defined(_WIN32)
 #define FD_PTHREADS 1
 #define _GNU_SOURCE /* sched_getaffinity */
 #endif
 
 #include <stdatomic.h>
+#include <time.h>
 
 #include "fd_impl.h"
 
@@ -69,14 +72,89 @@ static _Atomic(fd_team_fn *) team;
 
 void fd_ask_threads(int n) { asked_threads = n > MAX_THREADS ? MAX_THREADS : n; }
 
+/* ---- whether to go on ---- */
+
+#define LONG_CALL (1 << 20)   /* elements from which a watched call looks at the clock: 0.1 ms and more */
+#define FIRST_PIECE (1 << 16) /* elements before its first look */
+#define PIECE_NS 2000000u     /* what pieces grow or shrink to: a view's bits may cost a thousand times another's */
+#define POLL_NS 100000000u
+
+static _Thread_local struct {
+    fd_poll_fn *poll;
+    atomic_int stopped;
+    uint64_t looked, asked; /* at the clock, and whether to go on; 0: not in this call */
+} watch;
+/* The `stopped` of the call that this thread works for, if it is another thread's. */
+static _Thread_local const atomic_int *others_stopped;
+
+void fd_watch(fd_poll_fn *poll) {
+    watch.poll = poll, watch.looked = watch.asked = 0;
+    atomic_store_explicit(&watch.stopped, 0, memory_order_relaxed);
+}
+
+int fd_unwatch(void) {
+    watch.poll = NULL;
+    return atomic_load(&watch.stopped);
+}
+
+static uint64_t nanoseconds(void) {
+    struct timespec t;
+    timespec_get(&t, TIME_UTC);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int fd_told_to_stop(void) {
+    if (watch.poll == NULL) return others_stopped != NULL && atomic_load(others_stopped);
+    if (atomic_load(&watch.stopped)) return 1;
+    watch.looked = nanoseconds();
+    if (watch.asked == 0) watch.asked = watch.looked;
+    if (watch.looked - watch.asked < POLL_NS) return 0; /* a clock that was put back asks at once */
+    fd_poll_fn *const poll = watch.poll;
+    fd_watch(NULL); /* it may run whatever it likes, calls of ours included */
+    const int stop = poll() != 0;
+    watch.poll = poll, watch.looked = watch.asked = nanoseconds();
+    atomic_store(&watch.stopped, stop);
+    return stop;
+}
+
+/* Units to begin with, out of n; n: to be done without a look. */
+static int64_t first_piece(int64_t n, int64_t cost) {
+    if (n * cost <= LONG_CALL || watch.poll == NULL) return n;
+    return cost < FIRST_PIECE ? FIRST_PIECE / cost : 1;
+}
+
+/* Units to go on with after `piece` of them, at most `most`; 0: stop. */
+static int64_t next_piece(int64_t piece, int64_t most) {
+    if (watch.poll == NULL) return fd_told_to_stop() ? 0 : piece;
+    const uint64_t before = watch.looked;
+    if (fd_told_to_stop()) return 0;
+    const uint64_t took = watch.looked - before;
+    if (before == 0 || (took > PIECE_NS / 2 && took < 2 * PIECE_NS)) return piece;
+    if (took < PIECE_NS) return piece > most / 2 ? most : 2 * piece;
+    return piece > 1 ? piece / 2 : 1;
+}
+
+/* The whole job on this thread. */
+static void alone(fd_range_fn *fn, void *job, int64_t n, int64_t piece) {
+    int64_t begin = 0;
+    while (n - begin > piece) {
+        fn(job, begin, begin + piece);
+        begin += piece;
+        piece = next_piece(piece, n);
+        if (piece == 0) return;
+    }
+    if (begin < n) fn(job, begin, n);
+}
+
 #ifdef FD_PTHREADS
 /* One call's ranges. */
 typedef struct {
     fd_range_fn *fn;
     void *job;
-    int64_t n, grain;
-    fenv_t env; /* the caller's rounding and flushing of subnormals: who computes an element must not show */
-    atomic_int_least64_t next;
+    int64_t n, most; /* of a grain */
+    fenv_t env;      /* the caller's rounding and flushing of subnormals: who computes an element must not show */
+    const atomic_int *stopped;
+    atomic_int_least64_t next, grain;
 } work;
 
 static struct {
@@ -95,26 +173,41 @@ static struct {
 /* Ranges are handed out in order, a grain at a time, so that a slow thread delays no one by more than a grain. */
 static void take_ranges(work *w) {
     for (;;) {
-        const int64_t begin = atomic_fetch_add(&w->next, w->grain);
+        const int64_t grain = atomic_load(&w->grain), begin = atomic_fetch_add(&w->next, grain);
         if (begin >= w->n) return;
-        w->fn(w->job, begin, w->n - begin < w->grain ? w->n : begin + w->grain);
+        w->fn(w->job, begin, w->n - begin < grain ? w->n : begin + grain);
+        if (w->stopped == NULL) continue;
+        const int64_t next = next_piece(grain, w->most);
+        if (next == 0)
+            atomic_store(&w->next, w->n);
+        else if (next != grain)
+            atomic_store(&w->grain, next);
     }
 }
 
-static void begin_work(work *w, fd_range_fn *fn, void *job, int64_t n, int threads) {
+static void begin_work(work *w, fd_range_fn *fn, void *job, int64_t n, int threads, int64_t piece) {
     w->fn = fn, w->job = job, w->n = n;
-    w->grain = n / (threads * 8) + 1;
+    w->most = n / (threads * 8) + 1;
+    w->stopped = piece < n ? &watch.stopped : NULL;
     fegetenv(&w->env);
+    atomic_store(&w->grain, piece < w->most ? piece : w->most);
     atomic_store(&w->next, 0);
 }
 
-/* What a thread of somebody else's team does, and leaves its own environment as it was. */
+/* What a thread does that is not the caller's. */
+static void help(work *w) {
+    fesetenv(&w->env);
+    others_stopped = w->stopped;
+    take_ranges(w);
+    others_stopped = NULL;
+}
+
+/* What a thread of somebody else's team does, the caller's among them, and leaves its own environment as it was. */
 static void join(void *shared) {
     work *w = shared;
     fenv_t own;
     fegetenv(&own);
-    fesetenv(&w->env);
-    take_ranges(w);
+    help(w);
     fesetenv(&own);
 }
 
@@ -128,8 +221,7 @@ static void *worker(void *unused) {
         pool.wanted--;
         pool.running++;
         pthread_mutex_unlock(&pool.lock);
-        fesetenv(&pool.work.env);
-        take_ranges(&pool.work);
+        help(&pool.work);
         pthread_mutex_lock(&pool.lock);
         if (--pool.running == 0) pthread_cond_signal(&pool.done);
     }
@@ -177,19 +269,20 @@ void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
     int threads = useful < 2 ? 1 : asked_threads > 0 ? asked_threads : fd_get_num_threads();
     if (threads > useful) threads = (int)useful;
     if (threads > n) threads = (int)n;
+    const int64_t piece = first_piece(n, cost);
     if (others != NULL && threads > 1) {
         work shared;
-        begin_work(&shared, fn, job, n, threads);
+        begin_work(&shared, fn, job, n, threads, piece);
         others(join, &shared, (unsigned)threads, 0);
         return;
     }
     if (threads < 2 || pthread_mutex_trylock(&pool.busy) != 0) {
-        if (n > 0) fn(job, 0, n);
+        alone(fn, job, n, piece);
         return;
     }
     pthread_mutex_lock(&pool.lock);
     start_workers(threads - 1);
-    begin_work(&pool.work, fn, job, n, threads);
+    begin_work(&pool.work, fn, job, n, threads, piece);
     pool.wanted = threads - 1 < pool.workers ? threads - 1 : pool.workers;
     pool.round++;
     pthread_cond_broadcast(&pool.start);
@@ -209,8 +302,5 @@ void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
 #else
 void fd_set_team(fd_team_fn *run) { atomic_store(&team, run); }
 
-void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) {
-    (void)cost;
-    if (n > 0) fn(job, 0, n);
-}
+void fd_parallel_for(fd_range_fn *fn, void *job, int64_t n, int64_t cost) { alone(fn, job, n, first_piece(n, cost)); }
 #endif

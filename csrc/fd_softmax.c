@@ -225,18 +225,18 @@ static void forward_long(const softmax_job *j, keep_bits *bits, int64_t row, con
     _Alignas(FD_LINE) char e[HELD];
     const int64_t n = j->n, held = j->held;
     double max = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < n; i += held) {
+    for (int64_t i = 0; i < n && !fd_told_to_stop(); i += held) {
         const int64_t k = min(n - i, held);
         const double most = j->fns->max(loaded(j, x + i * j->x_step, j->x_step, k, e), (size_t)k);
         if (most > max) max = most;
     }
     max = finite(max);
-    for (int64_t i = 0; i < n; i += held) {
+    for (int64_t i = 0; i < n && !fd_told_to_stop(); i += held) {
         const int64_t k = min(n - i, held);
         sum += j->fns->exps(loaded(j, x + i * j->x_step, j->x_step, k, e), (size_t)k, max, e);
     }
     const row_state s = new_row(j, row, max, sum);
-    for (int64_t i = 0; i < n; i += held) {
+    for (int64_t i = 0; i < n && !fd_told_to_stop(); i += held) {
         const int64_t k = min(n - i, held);
         j->fns->exps(loaded(j, x + i * j->x_step, j->x_step, k, e), (size_t)k, max, e);
         finish(j, bits->words, make_bits(j, bits, row * n + i, k), k, e, y + i * j->y_step, s);
@@ -249,7 +249,7 @@ static void backward_long(const softmax_job *j, keep_bits *bits, int64_t row, co
     const row_state s = j->rows == NULL ? (row_state){0, 1} : get_row(j, row);
     double sum = 0;
     for (int turn = 0; turn < 2; turn++)
-        for (int64_t i = 0; i < n; i += held) {
+        for (int64_t i = 0; i < n && !fd_told_to_stop(); i += held) {
             const int64_t k = min(n - i, held);
             const size_t off = make_bits(j, bits, row * n + i, k);
             const char *p = loaded(j, x + i * j->x_step, j->x_step, k, e);

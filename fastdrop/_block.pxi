@@ -32,8 +32,10 @@ def block_apply(Mask seeds not None, x, out=None, *, double scale=1.0):
     if cnp.PyArray_SIZE(a) <= SHORT_CALL:
         failed = fd_block_apply(&seeds.view, shape, <fd_dtype>code, scale, from_, x_strides, to, y_strides)
     else:
+        watch()
         with nogil:
             failed = fd_block_apply(&seeds.view, shape, <fd_dtype>code, scale, from_, x_strides, to, y_strides)
+        unwatch()
     if failed:
         raise MemoryError("no memory for the bits of a map")
     return y if given is None else given
@@ -48,8 +50,10 @@ def block_bools(Mask seeds not None, shape):
     bools = np.empty(shape, np.bool_)
     cdef void *to = cnp.PyArray_DATA(bools)
     cdef const int64_t *dims = <const int64_t *>cnp.PyArray_DIMS(bools)
+    watch()
     with nogil:
         failed = fd_block_bools(&seeds.view, dims, to)
+    unwatch()
     if failed:
         raise MemoryError("no memory for the bits of a map")
     return bools

@@ -108,6 +108,9 @@ cdef const fd_api *c_api() noexcept nogil:
 _C_API = PyCapsule_New(<void *>&api_table, FD_CAPSULE, NULL)
 
 
+include "_interrupt.pxi"
+
+
 # ---- arrays ----
 
 cdef enum:
@@ -219,8 +222,10 @@ cdef int apply_view(const fd_view *mask, int code, double scale, cnp.ndarray x, 
     if cnp.PyArray_SIZE(x) <= SHORT_CALL:
         fd_mask_apply(mask, <fd_dtype>code, scale, from_, x_strides, to, y_strides)
     else:
+        watch()
         with nogil:
             fd_mask_apply(mask, <fd_dtype>code, scale, from_, x_strides, to, y_strides)
+        unwatch()
     return 0
 
 

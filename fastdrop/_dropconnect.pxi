@@ -51,8 +51,10 @@ def dropconnect_forward(Mask mask not None, x, w, double scale, out=None):
         if cnp.PyArray_ISCARRAY(out):
             y = out
     cdef fd_dtype code = <fd_dtype>dtype_code(a)
+    watch()
     with nogil:
         fd_dropconnect(&mask.view, code, scale, cnp.PyArray_DATA(a), cnp.PyArray_DATA(b), cnp.PyArray_DATA(y))
+    unwatch()
     if out is None:
         return y
     if out is not y:
@@ -68,8 +70,10 @@ def dropconnect_dx(Mask mask not None, dy, w, double scale):
     cdef cnp.ndarray b = matrix(w, "w", g, "dy", n[1], n[2])
     cdef cnp.ndarray dx = np.empty((n[0], n[2]), g.dtype)
     cdef fd_dtype code = <fd_dtype>dtype_code(g)
+    watch()
     with nogil:
         fd_dropconnect_dx(&mask.view, code, scale, cnp.PyArray_DATA(g), cnp.PyArray_DATA(b), cnp.PyArray_DATA(dx))
+    unwatch()
     return dx
 
 
@@ -81,6 +85,8 @@ def dropconnect_dw(Mask mask not None, dy, x, double scale):
     cdef cnp.ndarray a = matrix(x, "x", g, "dy", n[0], n[2])
     cdef cnp.ndarray dw = np.empty((n[1], n[2]), g.dtype)
     cdef fd_dtype code = <fd_dtype>dtype_code(g)
+    watch()
     with nogil:
         fd_dropconnect_dw(&mask.view, code, scale, cnp.PyArray_DATA(g), cnp.PyArray_DATA(a), cnp.PyArray_DATA(dw))
+    unwatch()
     return dw

@@ -61,6 +61,8 @@ def fused(Mask mask not None, str operation not None, x, second=None, out=None, 
     if cnp.PyArray_SIZE(a) <= SHORT_CALL:
         fd_mask_fused(&mask.view, <fd_dtype>code, &op, from_, x_strides, z_data, z_strides, to, y_strides)
     else:
+        watch()
         with nogil:
             fd_mask_fused(&mask.view, <fd_dtype>code, &op, from_, x_strides, z_data, z_strides, to, y_strides)
+        unwatch()
     return y if given is None else given

@@ -141,7 +141,9 @@ def apply_masks(masks, x, out=None, *, scale=None):
         x_strides = <const int64_t *>cnp.PyArray_STRIDES(a)
         y_strides = <const int64_t *>cnp.PyArray_STRIDES(y) + 1
         step = cnp.PyArray_STRIDE(y, 0)
+        watch()
         with nogil:
             fd_masks_apply(&m.view, count, laws, <fd_dtype>code, factor, from_, x_strides, to, y_strides, step)
         PyMem_Free(laws)
+        unwatch()
     return y if given is None else given

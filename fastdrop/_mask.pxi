@@ -94,6 +94,9 @@ cdef class Mask(View):
         dtype; for float16 and bfloat16 scale and product are float32, and the product is rounded from there, to nearest
         even. Which element gets which bit depends on the logical (C-order) index alone, never on the memory order of x.
 
+        Ctrl-C, and whatever a signal's handler raises, ends a long call soon, as in every function that takes long; `out`
+        is then written in part, and so is x where it is `out`.
+
         Examples
         --------
         >>> import numpy as np, fastdrop as fd
@@ -129,8 +132,10 @@ cdef class Mask(View):
             raise ValueError("a mask holds no array: np.asarray(mask) always makes one, so copy=False cannot be met")
         cdef cnp.ndarray bools = np.empty(self.shape, np.bool_)
         cdef void *to = cnp.PyArray_DATA(bools)
+        watch()
         with nogil:
             fd_mask_bools(&self.view, to)
+        unwatch()
         return bools if dtype is None else bools.astype(dtype, copy=False)
 
     def packbits(self):
@@ -156,8 +161,10 @@ cdef class Mask(View):
             return np.packbits(np.asarray(self), bitorder="little")
         packed = np.empty((self.size + 7) // 8, np.uint8)
         to = cnp.PyArray_DATA(packed)
+        watch()
         with nogil:
             fd_mask_pack(&self.view, to)
+        unwatch()
         return packed
 
     def _identity(self):

@@ -110,9 +110,11 @@ def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double sca
         failed = on_memory(&view, &op, plain, spatial, code, dims, <void *>x, from_steps, <void *>y, to_steps)
     else:
         fd_ask_threads(threads)
+        watch()
         with nogil:
             failed = on_memory(&view, &op, plain, spatial, code, dims, <void *>x, from_steps, <void *>y, to_steps)
         fd_ask_threads(0)
+        unwatch()
     if failed:
         raise MemoryError("no memory for the bits of a map")
 

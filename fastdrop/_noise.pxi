@@ -120,8 +120,10 @@ cdef class Noise(View):
         cdef void *to = cnp.PyArray_DATA(y)
         cdef const int64_t *x_strides = <const int64_t *>cnp.PyArray_STRIDES(a)
         cdef const int64_t *y_strides = <const int64_t *>cnp.PyArray_STRIDES(y)
+        watch()
         with nogil:
             fd_noise_apply(&z.view, <fd_dtype>code, how, factor, from_, x_strides, to, y_strides)
+        unwatch()
         return y if given is None else given
 
     def __array__(self, dtype=None, copy=None):
@@ -130,8 +132,10 @@ cdef class Noise(View):
             raise ValueError("noise holds no array: np.asarray(noise) always makes one, so copy=False cannot be met")
         cdef cnp.ndarray z = np.empty(self.shape, np.float32)
         cdef float *to = <float *>cnp.PyArray_DATA(z)
+        watch()
         with nogil:
             fd_normals(&self.view, to)
+        unwatch()
         return z if dtype is None else z.astype(dtype, copy=False)
 
     def __reduce__(self):

@@ -25,10 +25,12 @@ def softmax_dropout(Mask mask not None, cnp.ndarray x not None, int axis, out=No
     cdef Mask m = mask_axis_last(mask, axis)
     cdef void *saved = NULL if rows is None else cnp.PyArray_DATA(rows)
     cdef double scale = inverted_scale(m.drop)
+    watch()
     with nogil:
         fd_softmax_dropout(&m.view, <fd_dtype>code, scale, cnp.PyArray_DATA(a),
                            <const int64_t *>cnp.PyArray_STRIDES(a), cnp.PyArray_DATA(y),
                            <const int64_t *>cnp.PyArray_STRIDES(y), saved)
+    unwatch()
     return result if given is None else given
 
 
@@ -55,9 +57,11 @@ def softmax_dropout_grad(Mask mask not None, cnp.ndarray x not None, cnp.ndarray
     cdef Mask m = mask_axis_last(mask, axis)
     cdef const void *state = NULL if rows is None else cnp.PyArray_DATA(rows)
     cdef double scale = inverted_scale(m.drop)
+    watch()
     with nogil:
         fd_softmax_dropout_grad(&m.view, <fd_dtype>code, scale, cnp.PyArray_DATA(a),
                                 <const int64_t *>cnp.PyArray_STRIDES(a), state,
                                 cnp.PyArray_DATA(g), <const int64_t *>cnp.PyArray_STRIDES(g), cnp.PyArray_DATA(dx),
                                 <const int64_t *>cnp.PyArray_STRIDES(dx))
+    unwatch()
     return result if given is None else given

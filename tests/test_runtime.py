@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -85,23 +84,3 @@ def test_many_python_threads_at_once(threads):
     for w in workers:
         w.join()
     assert not bad
-
-
-def in_child(queue):
-    queue.put(fd.Mask(1, 2, 0.3, 500_000).apply(np.ones(500_000, np.float32)).sum())
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_fork_after_the_pool_has_started(threads):
-    fd.set_num_threads(4)
-    want = fd.Mask(1, 2, 0.3, 500_000).apply(np.ones(500_000, np.float32)).sum()
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    children = [context.Process(target=in_child, args=(queue,)) for _ in range(3)]
-    for child in children:
-        child.start()
-    assert [queue.get(timeout=30) for _ in children] == [want] * 3
-    for child in children:
-        child.join(timeout=30)
-        assert child.exitcode == 0

@@ -85,5 +85,6 @@ void test_layers(void);
 void test_many(void);
 void test_noise(void);
 void test_softmax(void);
+void test_watch(void);
 
 #endif

@@ -397,6 +397,7 @@ int main(void) {
         printf("ran %s\n", isa);
     }
     isa = "any";
+    test_watch();
     CHECK(fd_set_isa("sse9") == -1, "an unknown name is refused");
     printf(failures ? "%d checks failed\n" : "all checks passed\n", failures);
     return failures != 0;
