@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,13 @@ import pytest
 
 import fastdrop as fd
 from fastdrop.nn import Tensor
+
+with suppress(ImportError):  # an installed package may be tested without hypothesis
+    from hypothesis import settings
+
+    # No test depends on how long something takes: machines are shared.
+    settings.register_profile("no clock", deadline=None)
+    settings.load_profile("no clock")
 
 #: Calls the command line: exit status, standard output, standard error.
 Command = Callable[..., tuple[int, str, str]]
