@@ -1,6 +1,7 @@
 /* Copies as fast as the machine makes them. They share no code with csrc/: a floor has to stand by itself. */
 #include "copies.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -71,7 +72,7 @@ static int usable(int k) {
                     : __builtin_cpu_supports("sse2") != 0;
 }
 
-static int chosen = -2; /* index into stores; -1: none, -2: not looked yet: the module looks when it is imported */
+static atomic_int chosen = -2; /* index into stores; -1: none, -2: not looked yet: the module looks when it is imported */
 
 static int in_use(void) {
     if (chosen == -2) {
