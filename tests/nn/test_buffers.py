@@ -32,6 +32,7 @@ def test_memory_is_used_again():
     assert address(buffers.empty((512, 512), np.float64)) == where  # of the same size in another dtype
 
 
+@used_again
 @pytest.mark.parametrize(
     "hold",
     [
