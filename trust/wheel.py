@@ -89,7 +89,7 @@ def read_binary(content: bytes) -> Binary:
     """Read an ELF file."""
     from elftools.elf.elffile import ELFFile
 
-    elf = ELFFile(BytesIO(content))
+    elf: Any = ELFFile(BytesIO(content))
     tags = list(elf.get_section_by_name(".dynamic").iter_tags())
     kinds = {tag.entry.d_tag for tag in tags}
     flags = sum(tag.entry.d_val for tag in tags if tag.entry.d_tag == "DT_FLAGS")
