@@ -93,4 +93,4 @@ format: $(VENV)/.installed-dev ## rewrite the sources as lint wants them
 	$(BIN)/clang-format -i $(C_STYLED)
 
 clean: ## remove what was built, .venv included
-	rm -rf build dist $(VENV) *.egg-info fastdrop/*.so fastdrop/bench/*.so
+	rm -rf build dist $(VENV) .nox *.egg-info fastdrop/*.so fastdrop/bench/*.so
