@@ -1,12 +1,12 @@
-"""Marsaglia's and Brown's ``dieharder`` (3.31.1, Debian's) on the keep bits of p = .5, all its tests.
+"""``dieharder`` (Marsaglia's and Brown's, Debian's 3.31.1) on the keep bits of p = .5, all its tests.
 
-    python -m trust.dieharder              # half an hour to an hour on one core; --record writes docs/trust/dieharder.*
+    python -m trust.dieharder              # an hour on one core; --record writes docs/trust/dieharder.*
     python -m trust.dieharder --seed 2 --test 15
 
-The bits come through the library, packed, as they lie in memory: a call gives 64 MiB of them in pieces at consecutive starts, then
-comes the next call. dieharder says WEAK for a p-value below .005 or above .995, so one result in a hundred is WEAK for a perfect
-generator, and FAILED below 1e-6 or above 1 - 1e-6. A WEAK test is run again, on bits of another seed, with samples added until the
-result is clear (``-Y 1 -k 2``); both results are kept.
+The bits come through the library, packed, as they lie in memory: a call gives 64 MiB of them in parts at consecutive
+starts; then comes the next call. dieharder says WEAK for a p-value below .005 or above .995, so one result in a hundred
+is WEAK for a perfect generator, and FAILED below 1e-6 or above 1 - 1e-6. A test that is not PASSED is run again,
+on bits of another seed, with samples added until the result is clear (``-Y 1 -k 2``); both results are kept.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 import fastdrop as fd
 from fastdrop._files import whole_file
@@ -56,19 +59,18 @@ class Result(NamedTuple):
 
     def __str__(self) -> str:
         said = RELIABILITY.get(self.name)
-        return (
-            f"{self.name:<22} {self.ntuple:>6} {self.tsamples:>10} {self.psamples:>8} {self.p:>12.8f}  {self.assessment}"
-            + (f"  (dieharder calls this test: {said})" if said else "")
-        )
+        doubt = f"  (dieharder calls this test: {said})" if said else ""
+        numbers = f"{self.ntuple:>6} {self.tsamples:>10} {self.psamples:>8} {self.p:>12.8f}"
+        return f"{self.name:<22} {numbers}  {self.assessment}{doubt}"
 
 
-def stream(seed: int) -> Iterator[memoryview]:
+def stream(seed: int) -> Iterator[NDArray[np.uint8]]:
     """The bits of p = .5 without an end: 64 MiB of a call, in pieces, then the next call."""
     rng = fd.Generator(seed)
     while True:
         mask = rng.mask((PIECES_OF_A_CALL, PIECE), 0.5)
         for part in mask:
-            yield memoryview(part.packbits())
+            yield part.packbits()
 
 
 def parse(line: str) -> Result | None:
@@ -84,15 +86,15 @@ def parse(line: str) -> Result | None:
     parts = [part.strip() for part in line.split(",")]
     if len(parts) != len(FIELDS) or parts[-1] not in ("PASSED", "WEAK", "FAILED"):
         return None
-    name, *numbers, p, assessment = parts
-    return Result(name, *(int(n) for n in numbers), float(p), assessment)  # type: ignore[arg-type]
+    name, number, ntuple, tsamples, psamples, p, assessment = parts
+    return Result(name, int(number), int(ntuple), int(tsamples), int(psamples), float(p), assessment)
 
 
 def feed(pipe: IO[bytes], seed: int) -> None:
     """Write the stream until the reader has had enough."""
     with contextlib.suppress(BrokenPipeError), pipe:
         for piece in stream(seed):
-            pipe.write(piece)
+            pipe.write(piece.data)
 
 
 def run(seed: int, options: Sequence[str]) -> Iterator[Result]:
@@ -130,16 +132,16 @@ def again(result: Result, seed: int) -> list[Result]:
 def summary(results: Sequence[Result], reruns: Sequence[Result], seed: int) -> str:
     """The page: the table as dieharder gave it, what was run again, and how to read both."""
     counts = Counter(r.assessment for r in results)
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in ("PASSED", "WEAK", "FAILED"))
     lines = [
-        f"dieharder 3.31.1 -a on fastdrop's keep bits of p = .5, seed {seed}: {len(results)} results, "
-        + ", ".join(f"{counts[kind]} {kind}" for kind in ("PASSED", "WEAK", "FAILED")),
-        f"WEAK is p < .005 or p > .995: {len(results) / 100:.1f} of {len(results)} are expected of a perfect generator.",
+        f"dieharder -a on fastdrop's keep bits of p = .5, seed {seed}: {len(results)} results, {kinds}",
+        f"WEAK is p < .005 or p > .995: of a perfect generator {len(results) / 100:.1f} results are expected to be.",
         "",
         f"{'test':<22} {'ntuple':>6} {'tsamples':>10} {'psamples':>8} {'p-value':>12}  assessment",
         *map(str, results),
     ]
     if reruns:
-        lines += ["", f"Run again because WEAK or FAILED, on bits of seed {seed + 1} (-Y 1 -k 2):", *map(str, reruns)]
+        lines += ["", f"Run again for not being PASSED, on bits of seed {seed + 1} (-Y 1 -k 2):", *map(str, reruns)]
     return "\n".join(lines) + "\n"
 
 
