@@ -45,7 +45,11 @@ What each family detects:
     parser.add_argument("--seed", type=int, nargs="+", default=[1], metavar="N", help="one or more seeds (default: 1)")
     parser.add_argument("--quick", action="store_true", help="all of it at a small scale, in half a minute")
     parser.add_argument(
-        "--only", nargs="+", metavar="FAMILY", choices=[f.name for f in FAMILIES], help="these families"
+        "--only",
+        nargs="+",
+        metavar="FAMILY",
+        choices=[f.name for f in FAMILIES],
+        help="these families, and no runs on a good generator",
     )
     parser.add_argument("--no-broken", action="store_true", help="leave the broken generators out")
     parser.add_argument(
@@ -174,7 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().error(
             "--record keeps a whole run: it goes with none of --quick, --only, --no-broken and --calibrate 0"
         )
-    runs = options.calibrate if options.calibrate is not None else 10 if options.quick else 100
+    runs = options.calibrate
+    if runs is None:
+        runs = 0 if options.only else 10 if options.quick else 100
     if runs == 1 or runs < 0:
         parser().error(f"--calibrate takes 0, or 2 runs and more, but got {runs}")
     console = Console()

@@ -34,23 +34,24 @@ def draw(ours: dict[int, Outcome], worse: dict[str, Outcome], path: Path) -> Non
             axis.fill_between(
                 expected, low, high, color=FAINT, alpha=0.3, linewidth=0, label="95 % band of a perfect one"
             )
-            for seed, outcome in ours.items():
+            title = "fastdrop, seed " + ", ".join(map(str, ours))
+            for outcome in ours.values():
                 mine = chances(outcome)
-                axis.plot(
-                    np.arange(1, len(mine) + 1) / (len(mine) + 1), mine, linewidth=1.4, label=f"fastdrop, seed {seed}"
-                )
+                share = np.arange(1, len(mine) + 1) / (len(mine) + 1)
+                axis.plot(share, mine, color=COLOURS[1], alpha=0.8, linewidth=1.2, label=title)
+                title = ""
             axis.set_xlabel("share of the tests")
             axis.spines[["top", "right"]].set_visible(False)
         axes[0].set(title="all p-values, sorted", ylabel="p-value", xlim=(0, 1), ylim=(0, 1), aspect="equal")
 
         axes[1].axhline(some.bound, color=INK, linewidth=1, linestyle="--")
-        axes[1].text(1, some.bound * 0.8, f"the bound, {some.bound:.1e}", ha="right", va="top")
+        axes[1].text(1, some.bound * 0.8, f"the bound, {some.bound:.1e}", ha="right", va="top", fontsize=8)
         for (name, outcome), colour, line in zip(worse.items(), COLOURS[::-1], (":", "-.", (0, (5, 1)))):
             theirs = np.maximum(chances(outcome), 1e-30)
             share = np.arange(1, len(theirs) + 1) / (len(theirs) + 1)
             axes[1].plot(share, theirs, color=colour, linestyle=line, linewidth=1.6, label=name)
         axes[1].set(title="the smallest ones", xscale="log", yscale="log", ylim=(1e-15, 1.5))
-        axes[1].legend(loc="lower right", bbox_to_anchor=(1, 0.03), frameon=False)
+        axes[0].legend(*axes[1].get_legend_handles_labels(), loc="lower right", frameon=False, fontsize=8)
         with whole_file(path) as part:
             figure.savefig(part, format="png", dpi=110)
 
