@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ TABLE = {
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A `dieharder` that keeps its options and its first input, and closes the pipe while there is more."""
+    if shutil.which("stdbuf") is None:
+        pytest.skip("there is no stdbuf here")
     (tmp_path / "first").write_text("#==#\n" + TABLE["first"])
     (tmp_path / "again").write_text(TABLE["again"])
     script = f"""#!/bin/sh
