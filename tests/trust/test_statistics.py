@@ -130,6 +130,11 @@ def test_both_ends_count():
     assert pvalues.overall(np.zeros(100)) < 1e-9
 
 
+def test_few_cells_may_fit_perfectly():
+    assert pvalues.fit([500, 500], [0.5, 0.5]) == 1
+    assert pvalues.fit([600, 400], [0.5, 0.5]) < 1e-9
+
+
 def test_a_p_value_has_to_be_one():
     bad = suite.Family("rates", "", lambda source, scale, rng: iter([suite.Finding("odd", float("nan"))]))
     with pytest.raises(ArithmeticError, match="rates, odd: nan"):

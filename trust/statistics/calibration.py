@@ -40,6 +40,7 @@ class Calibration:
     shares: list[Share]
     distances: dict[str, float]  # Kolmogorov-Smirnov p-values by test
     smallest: float
+    smallest_of: str
 
     @property
     def honest(self) -> bool:
@@ -98,6 +99,7 @@ def calibrate(
     shares = []
     for family in families:
         shares += shares_of(family, np.stack([p for (of, _), p in table.items() if of == family], axis=1))
+    smallest, name = min((float(p.min()), name) for name, p in table.items())
     return Calibration(
         runs=runs,
         tests=len(table),
@@ -106,5 +108,6 @@ def calibrate(
             f"{family}, {test}": p
             for (family, test), p in zip(table, distances(np.stack([*table.values()], axis=1)).tolist())
         },
-        smallest=float(min(p.min() for p in table.values())),
+        smallest=smallest,
+        smallest_of=", ".join(name),
     )

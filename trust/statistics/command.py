@@ -213,7 +213,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = calibrate(runs, watch=lambda done: show(done, f"{done} of {runs} runs"))
         console.print(table_of_calibration(found))
         if not found.honest:
-            console.print("[bold red]p-values are off:", *sorted(found.distances.items(), key=lambda pair: pair[1])[:3])
+            console.print(f"[bold red]p-values are off[/]; the smallest: {found.smallest:.3g}, {found.smallest_of}")
+            for test, p in sorted(found.distances.items(), key=lambda pair: pair[1])[:3]:
+                console.print(f"distribution of p-values: p = {p:.3g}, {test}")
         good &= found.honest
 
     console.print("All as it has to be." if good else "[bold red]Not as it has to be.")

@@ -44,8 +44,14 @@ def normal(z: ArrayLike) -> Floats:
 
 
 def chi_square(statistic: ArrayLike, freedom: ArrayLike) -> Floats:
-    """Of chi-square statistics."""
-    return _two_sided(stats.chi2.cdf(statistic, freedom), stats.chi2.sf(statistic, freedom))
+    """Of chi-square statistics.
+
+    With few degrees of freedom only large ones count: counts that are just what is expected, and so a statistic of 0,
+    are then nothing rare.
+    """
+    upper = stats.chi2.sf(statistic, freedom)
+    found: Floats = np.where(np.asarray(freedom) < 10, upper, _two_sided(stats.chi2.cdf(statistic, freedom), upper))
+    return found
 
 
 def fit(counts: ArrayLike, probabilities: ArrayLike, least: float = 10.0) -> Floats:
