@@ -43,7 +43,7 @@ What each family detects:
 """,
     )
     parser.add_argument("--seed", type=int, nargs="+", default=[1], metavar="N", help="one or more seeds (default: 1)")
-    parser.add_argument("--quick", action="store_true", help="all of it at a small scale, in half a minute")
+    parser.add_argument("--quick", action="store_true", help="all of it at a small scale, in a minute")
     parser.add_argument(
         "--only",
         nargs="+",
