@@ -17,7 +17,7 @@ C_TEST  := $(wildcard csrc/*.c) $(wildcard tests/c/*.c)
 C_FLAGS := -std=c11 -Wall -Wextra -Wconversion -Werror -Ifastdrop/include -Icsrc
 SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: help mnist test test-c test-neon test-sdist test-matrix wheel bench bench-pytest lint format clean
+.PHONY: help mnist test test-c test-neon test-sdist test-matrix wheel stats dieharder bench bench-pytest lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -72,6 +72,12 @@ wheel: $(VENV)/.installed-wheel ## build this machine's wheel, check what is in 
 	rm -rf build/wheel
 	LDSHARED="$(CC) -shared" $(BIN)/python -m build -q --outdir build/wheel/raw
 	$(BIN)/python -m trust.wheel build/wheel/raw/*.whl $(ARGS)
+
+stats: $(VENV)/.installed-trust ## statistical tests of masks and normals, and of the tests, in minutes (ARGS="--help")
+	$(BIN)/python -m trust.statistics $(ARGS)
+
+dieharder: $(VENV)/.installed-trust ## dieharder (Debian's) on the keep bits of p = .5, all its tests: an hour
+	$(BIN)/python -m trust.dieharder $(ARGS)
 
 bench: $(VENV)/.installed-bench ## time fastdrop, its peers and the copy, write a report (WITH="numba jax" for more peers)
 ifneq ($(WITH),)

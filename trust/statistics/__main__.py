@@ -1,0 +1,5 @@
+"""python -m trust.statistics"""
+
+from .command import main
+
+raise SystemExit(main())
