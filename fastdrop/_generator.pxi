@@ -172,7 +172,7 @@ cdef class Generator:
         -------
         list of Generator
         """
-        return [Generator(s) for s in self._seed_seq.spawn(check_int("n_children", n_children, 0, 2**32 - 1))]
+        return list(map(Generator, self._seed_seq.spawn(check_int("n_children", n_children, 0, 2**32 - 1))))
 
     @property
     def state(self):
@@ -187,7 +187,7 @@ cdef class Generator:
             "call": self.call,
             "seed_seq": {
                 "entropy": plain_entropy(seq.entropy),
-                "spawn_key": [int(k) for k in seq.spawn_key],
+                "spawn_key": list(map(int, seq.spawn_key)),
                 "pool_size": int(seq.pool_size),
                 "n_children_spawned": int(seq.n_children_spawned),
             },
