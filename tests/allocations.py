@@ -1,4 +1,4 @@
-"""Every allocation that a call makes, failing in turn: run by test_memory_errors.py, over a malloc that can be told to fail.
+"""Every allocation that a call makes, failing in turn: for test_memory_errors.py, with a malloc that fails when told to.
 
 Prints one line per call: its name, how many allocations it made, in how many runs it raised MemoryError.
 """
@@ -80,7 +80,7 @@ CALLS: dict[str, Callable[[], object]] = {
 }
 
 
-#: What CPython makes of it where it makes a lock or looks for a name, and NumPy's iterator, which forgets to say what it is.
+#: What CPython says where it makes a lock or looks for a name, and of NumPy's iterator, which forgets to say anything.
 ELSEWHERE = ("can't allocate lock", "Can't pickle", "'numpy.nditer'> returned NULL")
 
 

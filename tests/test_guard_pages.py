@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="memory is prote
 
 SIZES = (*range(0, 300, 7), *range(120, 136), 511, 512, 513, 2047, 2048, 2049, 16255, 16384, 16385)
 BYTES = 1 << 20
+FLOAT = np.dtype(np.float32)
 Place = Callable[..., np.ndarray]
 
 
@@ -52,7 +53,7 @@ def place(request: pytest.FixtureRequest) -> Place:
         ROOMS.append(Room())
     rng = np.random.default_rng(0)
 
-    def make(room: int, shape: tuple[int, ...], dtype: np.dtype = np.dtype(np.float32), step: int = 1) -> np.ndarray:
+    def make(room: int, shape: tuple[int, ...], dtype: np.dtype = FLOAT, step: int = 1) -> np.ndarray:
         """With a step, elements have gaps, and the last, or first, of them meets the guard."""
         a = ROOMS[room].array((*shape[:-1], shape[-1] * step), dtype, request.param == "end")
         a = a[..., step - 1 :: step] if request.param == "end" else a[..., ::step]
@@ -73,6 +74,20 @@ def test_the_guard_is_there():
         assert run.returncode == code, place
 
 
+def elementwise(mask: fd.Mask, noise: fd.Noise, z: np.ndarray) -> tuple[Callable[..., np.ndarray], ...]:
+    """Every operation on elements, as a function of an input and an output."""
+    return (
+        lambda a, out: mask.apply(a, out=out),
+        lambda a, out: mask[::-1].apply(a[::-1], out=None if out is None else out[::-1])[::-1],
+        lambda a, out: noise.apply(a, out=out, sigma=0.5),
+        lambda a, out: _core.fused(mask, "add", a, z, out, scale=1.5),
+        lambda a, out: _core.fused(mask, "act", a, z, out, activation="gelu", scale=1.5),
+        lambda a, out: _core.fused(mask, "act_grad", a, z, out, activation="silu", scale=1.5),
+        lambda a, out: _core.fused(mask, "affine", a, None, out, scale=1.5, shift=0.5, dropped=2.0),
+        lambda a, out: _core.fused(mask, "where", a, z, out),
+    )
+
+
 @pytest.mark.parametrize("step", [1, 3])
 def test_every_size(isa, dtype, place, step):
     """Elementwise kernels at every length that lanes, blocks and chunks make special, and turned round."""
@@ -82,16 +97,7 @@ def test_every_size(isa, dtype, place, step):
         x, z, y = (place(room, (n,), dtype, step) for room in range(3))
         mask, noise = fd.Mask(3, n, 0.3, n, start=n % 129), fd.Noise(3, n, n, start=n % 129)
         fresh = x.copy()
-        for call in (
-            lambda a, out: mask.apply(a, out=out),
-            lambda a, out: mask[::-1].apply(a[::-1], out=None if out is None else out[::-1])[::-1],
-            lambda a, out: noise.apply(a, out=out, sigma=0.5),
-            lambda a, out: _core.fused(mask, "add", a, z, out, scale=1.5),
-            lambda a, out: _core.fused(mask, "act", a, z, out, activation="gelu", scale=1.5),
-            lambda a, out: _core.fused(mask, "act_grad", a, z, out, activation="silu", scale=1.5),
-            lambda a, out: _core.fused(mask, "affine", a, None, out, scale=1.5, shift=0.5, dropped=2.0),
-            lambda a, out: _core.fused(mask, "where", a, z, out),
-        ):
+        for call in elementwise(mask, noise, z):
             want = call(fresh, None)
             assert same(call(x, y), want), n
             assert same(call(x, x), want), n  # in place
@@ -124,7 +130,9 @@ def test_layouts(isa, dtype, place, shape):
                 assert same(_core.fused(mask, "where", x, z, out), want)
         noise = fd.Noise(1, 2, shape)
         out = place(2, moved, dtype).transpose(back)
-        assert same(noise.apply(x, out=out, sigma=0.3, kind="additive"), noise.apply(x.copy(), sigma=0.3, kind="additive"))
+        assert same(
+            noise.apply(x, out=out, sigma=0.3, kind="additive"), noise.apply(x.copy(), sigma=0.3, kind="additive")
+        )
 
 
 def test_blocks(isa, dtype, place):
@@ -158,11 +166,11 @@ def test_softmax(isa, dtype, place):
 def test_dropconnect(isa, place, dtype):
     for batch, outs, ins in ((1, 1, 1), (3, 5, 8), (2, 7, 33), (9, 5, 65), (5, 4, 129), (2, 3, 800), (1, 2, 8065)):
         mask = fd.Mask(5, ins, 0.5, (batch, outs, ins), start=ins % 5)
-        x, w, dy = (
-            place(k, s, dtype) for k, s in enumerate([(batch, ins), (outs, ins), (batch, outs)])
-        )
+        x, w, dy = (place(k, s, dtype) for k, s in enumerate([(batch, ins), (outs, ins), (batch, outs)]))
         y = place(3, (batch, outs), dtype)
-        assert same(_core.dropconnect_forward(mask, x, w, 2.0, y), _core.dropconnect_forward(mask, x.copy(), w.copy(), 2.0))
+        assert same(
+            _core.dropconnect_forward(mask, x, w, 2.0, y), _core.dropconnect_forward(mask, x.copy(), w.copy(), 2.0)
+        )
         assert same(_core.dropconnect_dx(mask, dy, w, 2.0), _core.dropconnect_dx(mask, dy.copy(), w.copy(), 2.0))
         assert same(_core.dropconnect_dw(mask, dy, x, 2.0), _core.dropconnect_dw(mask, dy.copy(), x.copy(), 2.0))
 

@@ -35,7 +35,9 @@ void *realloc(void *p, size_t n) { return fails() ? NULL : __libc_realloc(p, n);
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux") or not shutil.which("cc"), reason="needs Linux and a C compiler")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or not shutil.which("cc"), reason="needs Linux and a C compiler"
+)
 def test_each_allocation_failing(tmp_path):
     """Over the whole API (allocations.py), with Python's own allocations among them."""
     source, library = tmp_path / "failing.c", tmp_path / "failing.so"
