@@ -1,4 +1,4 @@
-"""Every allocation that a call makes, failing in turn: for test_memory_errors.py, with a malloc that fails when told to.
+"""Every allocation of a call, failing in turn: for test_memory_errors.py, with a malloc that fails when told to.
 
 Prints one line per call: its name, how many allocations it made, in how many runs it raised MemoryError.
 """
