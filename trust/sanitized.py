@@ -26,6 +26,8 @@ LEFT_OUT = {
     "tests/bench": "it times, and is none of the library",
     "tests/test_examples.py": "programs over the same calls, in processes of their own",
     "tests/test_package.py": "it looks at how the package is installed",
+    "tests/test_capi.py": "it compiles modules of its own, which are not instrumented",
+    "tests/test_memory_errors.py": "it replaces malloc, as the sanitizer does, and limits the address space",
 }
 
 
