@@ -3,7 +3,7 @@ FUZZ_CC   ?= clang
 RUNS      ?= 200000
 FUZZ_SAN  := -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_SRC  := $(wildcard csrc/*.c) tests/fuzz/fuzz_api.c
-# clang says where it could not vectorise under a sanitizer, which is no fault.
+# clang says which loops it could not vectorise, which is no fault.
 FUZZ_WARN := -std=c11 -Wall -Wextra -Wconversion -Werror -Wno-unknown-warning-option -Wno-pass-failed
 FUZZ_FLAGS := $(FUZZ_WARN) -Ifastdrop/include -Icsrc
 FUZZ_HEADERS := $(wildcard csrc/*.h fastdrop/include/*.h tests/fuzz/*.h)
@@ -19,7 +19,7 @@ test-big-endian: ## the C tests for a big-endian machine, under an emulator (nee
 test-warnings: ## all C code under gcc and clang, where a warning is an error
 	@mkdir -p build
 	for cc in gcc clang; do for file in $(C_TEST) $(wildcard tests/fuzz/*.c tests/tsan/*.c); do \
-	  $$cc -c -O2 $(C_FLAGS) $$file -o build/warned.o || exit 1; done; done
+	  $$cc -c -O2 $(FUZZ_FLAGS) $$file -o build/warned.o || exit 1; done; done
 
 # Where addresses are laid out at random, ThreadSanitizer may find no room: setarch -R.
 test-tsan: ## threads that call the library at once, under ThreadSanitizer

@@ -67,13 +67,13 @@ def main(argv: list[str] | None = None) -> int:
     print("building the instrumented module ...", flush=True)
     lib = build()
     built = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args.tests]
-    command += [word for path in LEFT_OUT for word in ("--ignore", path)]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args.tests]
+    words += [word for path in LEFT_OUT for word in ("--ignore", path)]
     # Not from the root, whose fastdrop would be found first.
     report = BUILT / "pytest.txt"
     with report.open("w") as file:
         run = subprocess.Popen(
-            [*command, "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")],
+            [*words, "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")],
             cwd=ROOT,
             env={**environment(lib), "PYTHONSAFEPATH": "1"},
             stdout=subprocess.PIPE,
@@ -92,12 +92,14 @@ def main(argv: list[str] | None = None) -> int:
     if args.record:
         figures = {
             "sanitizers": "address, undefined",
+            "ran": args.tests,
             "findings": findings,
             "tests": counts,
             "left_out": LEFT_OUT,
             "build_seconds": round(built - began),
         }
-        record.write("sanitizers", "make test-asan ARGS=--record", time.monotonic() - began, figures)
+        command = f"make test-asan ARGS='{' '.join(argv or sys.argv[1:])}'"
+        record.write("sanitizers", command, time.monotonic() - began, figures)
     return code or findings
 
 
