@@ -12,7 +12,7 @@ export PYTHONS
 
 SOURCES := pyproject.toml setup.py $(wildcard csrc/*) \
            $(shell find fastdrop -name '*.py' -o -name '*.pyx' -o -name '*.px?' -o -name '*.[ch]')
-C_STYLED := csrc/*.[ch] fastdrop/include/*.h fastdrop/bench/*.[ch] tests/c/*.[ch]
+C_STYLED := csrc/*.[ch] fastdrop/include/*.h fastdrop/bench/*.[ch] tests/*/*.[ch]
 C_TEST  := $(wildcard csrc/*.c) $(wildcard tests/c/*.c)
 C_FLAGS := -std=c11 -Wall -Wextra -Wconversion -Werror -Ifastdrop/include -Icsrc
 SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -21,7 +21,7 @@ SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -97,6 +97,8 @@ lint: $(VENV)/.installed-dev ## ruff, clang-format and mypy
 format: $(VENV)/.installed-dev ## rewrite the sources as lint wants them
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 	$(BIN)/clang-format -i $(C_STYLED)
+
+include trust/native.mk
 
 clean: ## remove what was built, .venv included
 	rm -rf build dist $(VENV) .nox *.egg-info fastdrop/*.so fastdrop/bench/*.so

@@ -180,7 +180,7 @@ static void row_bits(const fd_job *j, fd_window *window, uint64_t start, int64_t
     const int64_t make = j->period && j->period < n ? j->period : n;
     fd_view_bits(window, start, j->axes + j->outer, j->nd - j->outer, from, make, bits);
     for (int64_t made = make; made < n; made *= 2)
-        memcpy(bits + made / 64, bits, (size_t)((n - made < made ? n - made : made) + 7) / 8);
+        memcpy(bits + made / 64, bits, (size_t)((n - made < made ? n - made : made) + 63) / 64 * sizeof *bits);
 }
 
 static void do_rows(const fd_job *j, int64_t begin, int64_t end) {

@@ -25,7 +25,7 @@ static FD_INLINE FD_NAME(reals) FD_NAME(madd)(FD_NAME(reals) a, FD_NAME(reals) b
 
 static FD_INLINE FD_NAME(reals)
     FD_NAME(kept_madd)(const unsigned char *bits, size_t i, FD_NAME(reals) a, FD_NAME(reals) b, FD_NAME(reals) c) {
-    const FD_WORD m = (FD_WORD)(bits[i / 8] >> (i & 4));
+    const FD_WORD m = (FD_WORD)(bits[FD_BIG_ENDIAN ? i / 8 ^ 7 : i / 8] >> (i & 4));
     FD_WORD u[4];
     FD_REAL v[4];
     for (int k = 0; k < 4; k++) v[k] = a.lane[k] * b.lane[k];

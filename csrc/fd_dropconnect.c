@@ -23,7 +23,7 @@ typedef struct {
     fd_axis axes[3];
     int nd;
     int together;                      /* an example's rows are bits one behind the other */
-    int direct;                        /* and each starts at a byte */
+    int direct;                        /* and each starts at a byte, or else they are moved to a word */
     int64_t examples, outputs, inputs; /* of all */
     int64_t tile_examples, tile_outputs, tile_inputs;
     int64_t per; /* examples of a unit */
@@ -171,7 +171,7 @@ static connect_job plan(const fd_view *mask, fd_dtype dtype, double scale, const
     if (j.inputs == 1) j.steps[2] = 1;
     if (j.outputs == 1) j.steps[1] = (uint64_t)j.inputs;
     j.together = j.steps[2] == 1 && j.steps[1] == (uint64_t)j.inputs;
-    j.direct = j.together && j.inputs == j.tile_inputs && j.inputs % 8 == 0 && mask->start % 8 == 0 &&
+    j.direct = !FD_BIG_ENDIAN && j.together && j.inputs == j.tile_inputs && j.inputs % 8 == 0 && mask->start % 8 == 0 &&
                (j.examples == 1 || j.steps[0] % 8 == 0);
     j.tile_outputs = TILE / j.tile_examples / (j.direct ? j.inputs : (int64_t)row_words(j.tile_inputs) * 64);
     if (j.tile_outputs > 4) j.tile_outputs -= j.tile_outputs % 4;

@@ -2,13 +2,22 @@
 #ifndef FD_IMPL_H
 #define FD_IMPL_H
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "fastdrop.h"
 
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "fastdrop reads packed bits at byte addresses and supports little-endian machines only"
+#if FLT_EVAL_METHOD != 0 /* s390x in ISO mode: normals and activations would be rounded later, and have other bits */
+#error "fastdrop needs float arithmetic that rounds to float: compile with -fexcess-precision=fast"
+#endif
+
+/* Bytes lie the other way round in a word. Packed bits are words wherever they are computed with, and bytes where a caller
+ * gets them; the few places that see both look at this. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define FD_BIG_ENDIAN 1
+#else
+#define FD_BIG_ENDIAN 0
 #endif
 
 /* Packed bits are uint64 words, element e of a buffer at bit e % 64 of word e / 64: a block of the law is two words,
@@ -203,9 +212,22 @@ const fd_kernels *fd_kernels_in_use(void);
 
 /* Bits off .. off+56 of a buffer, in the low bits. */
 static inline uint64_t fd_bits57(const uint64_t *bits, size_t off) {
+#if FD_BIG_ENDIAN
+    return bits[off / 64] >> off % 64 | bits[off / 64 + 1] << 1 << (63 - off % 64);
+#else
     uint64_t w;
     memcpy(&w, (const char *)bits + (off >> 3), sizeof w);
     return w >> (off & 7);
+#endif
+}
+
+/* Words of packed bits as bytes, the lowest bits first. */
+static inline void fd_put_bytes(void *out, const uint64_t *words, size_t bytes) {
+#if FD_BIG_ENDIAN
+    for (size_t i = 0; i < bytes; i++) ((unsigned char *)out)[i] = (unsigned char)(words[i / 8] >> i % 8 * 8);
+#else
+    memcpy(out, words, bytes);
+#endif
 }
 
 /* Bits set. No loop where there is an instruction: how often it runs is random, and a core would guess wrong. */

@@ -24,7 +24,7 @@ static void do_pack(void *arg, int64_t begin, int64_t end) {
     for (int64_t at = begin * UNIT, stop = end * UNIT < j->n ? end * UNIT : j->n; at < stop; at += step) {
         const int64_t n = stop - at < step ? stop - at : step;
         fd_view_bits(&window, j->start, j->axes, j->nd, at, n, bits);
-        memcpy(j->out + at / 8, bits, (size_t)(n + 7) / 8);
+        fd_put_bytes(j->out + at / 8, bits, (size_t)(n + 7) / 8);
     }
 }
 

@@ -1,4 +1,4 @@
-/* Every kernel in plain C11, for any little-endian machine: one block of the law at a time, one element at a time. */
+/* Every kernel in plain C11, for any machine: one block of the law at a time, one element at a time. */
 #include <math.h>
 
 #include "fd_fused.h"
@@ -65,7 +65,7 @@ void fd_bools_portable(const uint64_t *bits, size_t off, size_t n, const void *x
     for (; i + 8 <= n; i += 8) {
         uint64_t spread = (fd_bits57(bits, off + i) & 0xFF) * 0x0101010101010101u & 0x8040201008040201u;
         spread = (spread + 0x00406070787C7E7Fu) >> 7 & 0x0101010101010101u;
-        memcpy(out + i, &spread, 8);
+        fd_put_bytes(out + i, &spread, 8);
     }
     for (; i < n; i++) out[i] = fd_bits57(bits, off + i) & 1;
 }

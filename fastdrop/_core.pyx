@@ -25,9 +25,12 @@ from fastdrop._views import (
     check_extent,
     contiguous_strides,
     index_view,
+    memory_order,
+    nested,
     reshape_view,
     resolve_shape,
     transpose_view,
+    turned,
 )
 
 cnp.import_array()
@@ -139,13 +142,7 @@ def check_dtype(x):
 
 cdef bint overlaps_itself(object a):
     """Whether two elements may share memory. Says no only where axes nest: each step passes over all finer ones."""
-    axes = sorted((abs(s), n) for s, n in zip(a.strides, a.shape) if n > 1)
-    reach = a.itemsize
-    for step, n in axes:
-        if step < reach:
-            return True
-        reach += step * (n - 1)
-    return False
+    return not nested(a.strides, a.shape, a.itemsize)
 
 
 cdef bint plain_out(cnp.ndarray x, object out):

@@ -217,7 +217,7 @@ cdef class Generator:
         n_children = check_int("n_children", n_children, 0, 2**32 - 1)
         with _spawning:
             children = self.seed_seq.spawn(n_children)
-        return [Generator(s) for s in children]
+        return list(map(Generator, children))
 
     @property
     def state(self):
@@ -232,7 +232,7 @@ cdef class Generator:
             "call": call,
             "seed_seq": {
                 "entropy": plain_entropy(seq.entropy),
-                "spawn_key": [int(k) for k in seq.spawn_key],
+                "spawn_key": list(map(int, seq.spawn_key)),
                 "pool_size": int(seq.pool_size),
                 "n_children_spawned": int(seq.n_children_spawned),
             },

@@ -277,7 +277,7 @@ def conv(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias, 
     check_takes(&s)
     ends = (s.c, s.o) if turned else (s.o, s.c)
     cdef const float *a = <const float *>memory(x, "x", cnp.NPY_FLOAT32, images, False)
-    cdef const float *w = <const float *>memory(weight, "weight", cnp.NPY_FLOAT32, (*ends, s.kh, s.kw), False)
+    cdef const float *w = <const float *>memory(weight, "weight", cnp.NPY_FLOAT32, (ends[0], ends[1], s.kh, s.kw), False)
     cdef const float *b = <const float *>optional(bias, "bias", cnp.NPY_FLOAT32, (s.o,), False)
     cdef float *to = <float *>memory(y, "y", cnp.NPY_FLOAT32, results, True)
     check_separate(y, (x, weight, bias))

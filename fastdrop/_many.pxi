@@ -124,9 +124,8 @@ def apply_masks(masks, x, out=None, *, scale=None):
     if m is not None and m.shape != shape:
         m = m.broadcast_to(shape)
     if out is None:
-        order = sorted(range(len(shape)), key=lambda i: -abs((<object>a).strides[i]))
-        y = np.empty((count, *[shape[i] for i in order]), a.dtype.newbyteorder("="))
-        y = (<object>y).transpose((0, *[1 + order.index(i) for i in range(len(shape))]))
+        extents, places = memory_order((count, *shape), (1 << 63, *(<object>a).strides))
+        y = np.empty(extents, a.dtype.newbyteorder("=")).transpose(places)
     else:
         check_outs(a, count, out)
         y = out

@@ -155,8 +155,7 @@ cdef class Mask(View):
         """
         cdef cnp.ndarray packed
         cdef void *to
-        strides = [abs(s) for s, n in zip(self.strides, self.shape) if n > 1]
-        if strides and strides[len(strides) - 1] >= 64 and 0 < min(strides) < strides[len(strides) - 1]:
+        if turned(self.shape, self.strides):
             # A transposed view: its bits come in tiles, which are made as booleans.
             return np.packbits(np.asarray(self), bitorder="little")
         packed = np.empty((self.size + 7) // 8, np.uint8)

@@ -78,6 +78,16 @@ cdef View derive(View of, tuple view):
     return v
 
 
+cdef tuple numbers(const int64_t *values, int n):
+    """`n` ints. Not by a comprehension, here or elsewhere: where such a list cannot grow, Cython 3.3 gives its last item back
+    twice."""
+    cdef list out = [None] * n
+    cdef int i
+    for i in range(n):
+        out[i] = values[i]
+    return tuple(out)
+
+
 cdef tuple view_of(View v):
     return v.start, v.shape, v.strides
 
@@ -130,12 +140,12 @@ cdef class View:
     @property
     def shape(self):
         """tuple of int: the extents."""
-        return tuple([self.dims[i] for i in range(self.view.ndim)])
+        return numbers(self.view.shape, self.view.ndim)
 
     @property
     def strides(self):
         """tuple of int: the step along each axis, in elements of the sequence; 0 repeats."""
-        return tuple([self.dims[self.view.ndim + i] for i in range(self.view.ndim)])
+        return numbers(self.view.strides, self.view.ndim)
 
     @property
     def ndim(self):

@@ -112,6 +112,32 @@ def index_view(view: View, key: Any, what: str = "mask") -> View:
     return start, tuple(new_shape), tuple(new_strides)
 
 
+def turned(shape: Shape, strides: Shape) -> bool:
+    """Whether a view leaps along its last axis and runs along another, as a transposed one does."""
+    steps = [abs(s) for s, n in zip(strides, shape) if n > 1]
+    return bool(steps) and steps[-1] >= 64 and 0 < min(steps) < steps[-1]
+
+
+def memory_order(shape: Shape, strides: Shape) -> tuple[Shape, Shape]:
+    """The extents from the longest step to the shortest, and which of them each axis has.
+
+    >>> memory_order((2, 3, 4), (4, 32, 8))
+    ((3, 4, 2), (2, 0, 1))
+    """
+    order = sorted(range(len(strides)), key=lambda i: -abs(strides[i]))
+    return tuple(shape[i] for i in order), tuple(order.index(i) for i in range(len(strides)))
+
+
+def nested(strides: Shape, shape: Shape, itemsize: int) -> bool:
+    """Whether each step passes over all that lies along finer ones, so that no two elements share memory."""
+    reach = itemsize
+    for step, n in sorted((abs(s), n) for s, n in zip(strides, shape) if n > 1):
+        if step < reach:
+            return False
+        reach += step * (n - 1)
+    return True
+
+
 def transpose_view(view: View, axes: tuple[int, ...] | None, what: str = "mask") -> View:
     """Permute the axes; None reverses them."""
     start, shape, strides = view

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastdrop as fd
@@ -176,6 +176,7 @@ def test_broadcast_masks(isa, dtype, threads, shape, noise):
         check(mask.apply(f), f, kept, 1 / (1 - 0.4))
 
 
+@settings(deadline=None)
 @given(data=st.data(), ndim=st.integers(1, 4))
 def test_random_strided_jobs(data, ndim):
     """Any mask view on any strided x into any strided out."""

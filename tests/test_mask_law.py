@@ -34,13 +34,37 @@ def test_the_vectors_are_what_the_reference_gives():
     assert script["vectors"]() == (VECTORS / "mask_law.json").read_text()
 
 
-def test_philox_known_answers():
+def known_answers():
+    """(counter, key, output) of each of Random123's published lines."""
     for line in (VECTORS / "philox4x32_10.txt").read_text().splitlines():
-        if line.startswith("#"):
-            continue
-        words = [int(w, 16) for w in line.split()]
-        counter = np.array(words[:4], np.uint64)[:, None]
-        assert reference.philox4x32(counter, (words[4], words[5]))[:, 0].tolist() == words[6:]
+        if not line.startswith("#"):
+            words = [int(w, 16) for w in line.split()]
+            yield words[:4], (words[4], words[5]), words[6:]
+
+
+def philox(counter, key):
+    return reference.philox4x32(np.array(counter, np.uint64)[:, None], key)[:, 0].tolist()
+
+
+def test_philox_known_answers():
+    answers = list(known_answers())
+    assert len(answers) == 3
+    for counter, key, words in answers:
+        assert philox(counter, key) == words
+
+
+def test_philox_known_answers_in_masks(isa):
+    """At p = 1/2 a mask is the inverted first plane of its blocks: Philox' words. A block's number has 56 bits, so of a
+    counter's second word the upper 8 are the plane's; tests/c gives the kernels all of it."""
+    for counter, (low, high), words in known_answers():
+        counter[1] &= 0xFFFFFF
+        if counter == [0, 0, 0, 0]:
+            assert philox(counter, (low, high)) == words
+        start = (counter[0] | counter[1] << 32) * 128
+        for before in (0, 1, 7, 40):  # blocks in front of it, so that it stands at any lane of a vector
+            first = max(start - 128 * before, 0)
+            mask = fd.Mask(low | high << 32, counter[2] | counter[3] << 32, 0.5, start + 128 - first, first)
+            assert (~mask.packbits()[-16:]).view("<u4").tolist() == philox(counter, (low, high))
 
 
 @pytest.mark.parametrize("p", P)

@@ -16,6 +16,7 @@
 extern int failures;
 extern const char *isa;
 extern uint64_t random_state;
+extern const char *vectors; /* the folder */
 
 #define CHECK(ok, ...)                                                 \
     do {                                                               \
@@ -54,25 +55,30 @@ static inline void random_values(fd_dtype dtype, char *x, size_t n) {
 
 /* What a kernel should make of one element. */
 static inline void scale_one(fd_dtype dtype, const char *x, char *y, int kept, double scale) {
-    const uint64_t all = kept ? 1 : 0;
+    const uint64_t all[2] = {kept ? 1 : 0};
     switch (dtype) {
-    case FD_F32: scalar_f32(&all, 0, 0, 1, x, y, (float)scale); break;
-    case FD_F64: scalar_f64(&all, 0, 0, 1, x, y, scale); break;
-    case FD_F16: scalar_f16(&all, 0, 0, 1, x, y, (float)scale); break;
-    case FD_BF16: scalar_bf16(&all, 0, 0, 1, x, y, (float)scale); break;
+    case FD_F32: scalar_f32(all, 0, 0, 1, x, y, (float)scale); break;
+    case FD_F64: scalar_f64(all, 0, 0, 1, x, y, scale); break;
+    case FD_F16: scalar_f16(all, 0, 0, 1, x, y, (float)scale); break;
+    case FD_BF16: scalar_bf16(all, 0, 0, 1, x, y, (float)scale); break;
     }
 }
 
-/* A room of `size` bytes whose end is the end of the readable world: one byte further is a segmentation fault. */
-static inline char *guarded_end(size_t size) {
+/* A room of `size` bytes between two pages that nobody may touch, one of which it meets exactly: the first byte after it, or
+ * before it, is a segmentation fault. */
+static inline char *guarded(size_t size, int behind) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (size + page - 1) / page * page;
-    char *p = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED || mprotect(p + room, page, PROT_NONE) != 0) {
+    char *p = mmap(NULL, room + 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED || mprotect(p, page, PROT_NONE) != 0 || mprotect(p + page + room, page, PROT_NONE) != 0) {
         perror("guard page");
         exit(2);
     }
-    return p + room;
+    return behind ? p + page + room : p + page;
 }
+
+/* Its end, and its beginning. */
+static inline char *guarded_end(size_t size) { return guarded(size, 1); }
+static inline char *guarded_begin(size_t size) { return guarded(size, 0); }
 
 /* The law, element by element (test_kernels.c). */
 int keep(const fd_law *law, uint64_t e);
@@ -81,6 +87,7 @@ int keep(const fd_law *law, uint64_t e);
 void test_drop_blocks(void);
 void test_dropconnect(void);
 void test_fused(void);
+void test_known(void);
 void test_layers(void);
 void test_many(void);
 void test_noise(void);

@@ -13,6 +13,7 @@
 int failures;
 const char *isa;
 uint64_t random_state = 88172645463325252u;
+const char *vectors = "tests/vectors";
 
 /* The law, element by element: the sum of all 32 planes, compared with q. */
 int keep(const fd_law *law, uint64_t e) {
@@ -30,20 +31,6 @@ int keep(const fd_law *law, uint64_t e) {
 }
 
 static int bit_of(const unsigned char *packed, uint64_t i) { return packed[i / 8] >> i % 8 & 1; }
-
-static void test_philox(void) {
-    static const uint32_t in[3][6] = {{0, 0, 0, 0, 0, 0},
-                                      {~0u, ~0u, ~0u, ~0u, ~0u, ~0u},
-                                      {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0}};
-    static const uint32_t out[3][4] = {{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
-                                       {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
-                                       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}};
-    for (int i = 0; i < 3; i++) {
-        uint32_t words[4];
-        fd_philox4x32(in[i], in[i] + 4, words);
-        CHECK(memcmp(words, out[i], sizeof words) == 0, "known answer %d", i);
-    }
-}
 
 static void test_bits(void) {
     static const double ps[] = {0.5, 0.25, 0.75, 0.1, 0.3, 0.9, 1.0 / 3, 0x1p-20, 0x1p-32, 0, 1};
@@ -282,22 +269,32 @@ static void test_huge_strides(void) {
     CHECK(kept[0] == bools[0] && kept[5 * 6 * 300 - 1] == bools[7], "blocks' corners");
 }
 
-/* Inputs and outputs that end at a guard page, through the public call: no kernel reads or writes past n elements. */
+/* Inputs and outputs that end at a guard page, or begin at one, through the public call: no kernel reads or writes outside
+ * of its n elements. Plain and streaming stores, forwards and backwards. */
 static void test_guard_pages(void) {
-    static char *x_end, *y_end;
+    enum { MOST = 17000 };
+    static char *x_end, *y_end, *x_begin, *y_begin;
+    static const int64_t chunks[] = {2047, 2048, 2049, 16255, 16383, 16384, 16385, MOST};
     const fd_law law = {random_u64(), random_u64(), fd_threshold(0.4)};
-    if (x_end == NULL) x_end = guarded_end(3000 * 8), y_end = guarded_end(3000 * 8);
-    for (int d = 0; d < FD_NDTYPES; d++)
-        for (int64_t n = 0; n < 3000; n += n < 200 ? 1 : 397) {
-            const int64_t item = items[d], step = 1;
-            char *x = x_end - n * item, *y = y_end - n * item;
+    if (x_end == NULL) x_end = guarded_end(MOST * 8), y_end = guarded_end(MOST * 8);
+    if (x_begin == NULL) x_begin = guarded_begin(MOST * 8), y_begin = guarded_begin(MOST * 8);
+    for (int turn = 0; turn < 4 * FD_NDTYPES; turn++)
+        for (int64_t k = 0; k < 308; k++) {
+            const fd_dtype d = (fd_dtype)(turn % FD_NDTYPES);
+            const int front = turn / FD_NDTYPES % 2;
+            const int64_t n = k < 300 ? k : chunks[k - 300], item = items[d], step = 1, back = -item;
+            char *x = front ? x_begin : x_end - n * item, *y = front ? y_begin : y_end - n * item;
             const fd_view mask = {law, 13, 1, &n, &step};
-            random_values((fd_dtype)d, x, (size_t)n);
-            fd_mask_apply(&mask, (fd_dtype)d, 1.5, x, &item, y, &item);
+            random_values(d, x, (size_t)n);
+            fd_set_stream_bytes(turn / FD_NDTYPES / 2);
+            fd_mask_apply(&mask, d, 1.5, x, &item, y, &item);
+            if (n) fd_mask_apply(&mask, d, 1.5, x + (n - 1) * item, &back, y + (n - 1) * item, &back);
             const fd_op op = {.code = (fd_opcode)(n % FD_NOPS), .activation = FD_RELU, .scale = 1.5};
-            fd_mask_fused(&mask, (fd_dtype)d, &op, x, &item, x, &item, y, &item);
-            fd_mask_bools(&mask, y_end - n);
-            fd_mask_pack(&mask, y_end - (n + 7) / 8);
+            fd_mask_fused(&mask, d, &op, x, &item, x, &item, y, &item);
+            fd_noise_apply(&mask, d, FD_NOISE_PLUS, 0.1, x, &item, y, &item);
+            fd_set_stream_bytes(0);
+            fd_mask_bools(&mask, front ? y : y_end - n);
+            fd_mask_pack(&mask, front ? y : y_end - (n + 7) / 8);
         }
 }
 
@@ -360,10 +357,9 @@ static void test_views(void) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     int usable;
-    isa = "portable";
-    test_philox();
+    if (argc > 1) vectors = argv[1];
     for (int k = 0; (isa = fd_isa_name(k, &usable)) != NULL; k++) {
         if (!usable) {
             printf("skipped %s: not on this machine\n", isa);
@@ -374,6 +370,7 @@ int main(void) {
         for (int threads = 1; threads <= 3; threads += 2) {
             fd_set_num_threads(threads);
             random_state = 88172645463325252u;
+            test_known();
             test_bits();
             test_blocks();
             test_chunks();
