@@ -107,6 +107,19 @@ static void *taker(void *unused) {
     return NULL;
 }
 
+static int at_once(void) { return 1; }
+
+/* A call that is told to stop while others' threads work for it. */
+static void stopper(void) {
+    enum { BITS = 1 << 26 };
+    const int64_t bits = BITS, sparse = 1000;
+    const fd_view mask = {law, 0, 1, &bits, &sparse};
+    static unsigned char out[BITS / 8];
+    fd_watch(at_once);
+    fd_mask_pack(&mask, out);
+    expect(fd_unwatch() == 1 && out[BITS / 8 - 1] == 0, "the rest is left");
+}
+
 int main(void) {
     pthread_t threads[CALLERS + 2], takers[4];
     int numbers[CALLERS];
@@ -124,6 +137,8 @@ int main(void) {
     for (int i = 0; i < 4; i++) pthread_join(takers[i], NULL);
     for (int i = 0; i < CALLERS + 2; i++) pthread_join(threads[i], NULL);
     for (uint64_t k = 0; k < counter - (UINT64_MAX - 4 * TAKEN + 100); k++) expect(seen[k], "no call is left out");
+    fd_set_num_threads(4);
+    stopper();
     printf(failures ? "%d checks failed\n" : "all checks passed\n", (int)failures);
     return failures != 0;
 }
