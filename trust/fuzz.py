@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trust.fuzz", description=__doc__)
     parser.add_argument("--runs", type=int, default=200_000, help="inputs to run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sanitizers", default="unknown", help="what the fuzzer was built with, for the record")
     parser.add_argument("--record", action="store_true", help="write docs/trust/fuzz.json")
     args = parser.parse_args(argv)
     corpus = FUZZ / "corpus"
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     seconds = time.monotonic() - began
     found = figures("".join(log))
     found["executions_per_second"] = round(found["executions"] / seconds)
-    found["sanitizers"] = "address, undefined"
+    found["sanitizers"] = args.sanitizers
     print(found)
     if args.record:
         record.write("fuzz", f"make fuzz RUNS={args.runs} ARGS=--record", seconds, found)
