@@ -17,7 +17,7 @@ C_TEST  := $(wildcard csrc/*.c) $(wildcard tests/c/*.c)
 C_FLAGS := -std=c11 -Wall -Wextra -Wconversion -Werror -Ifastdrop/include -Icsrc
 SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: help mnist test test-c test-neon test-sdist test-matrix wheel stats dieharder bench bench-pytest lint format clean
+.PHONY: help mnist test test-c test-neon test-sdist test-matrix wheel stats dieharder sweep bench bench-pytest lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -78,6 +78,9 @@ stats: $(VENV)/.installed-trust ## statistical tests of masks and normals, and o
 
 dieharder: $(VENV)/.installed-trust ## dieharder (Debian's) on the keep bits of p = .5, all its tests: an hour
 	$(BIN)/python -m trust.dieharder $(ARGS)
+
+sweep: $(VENV)/.installed-test ## 100,000 wrong calls for each of three seeds: no crash, no hang, nothing changed (ARGS="--record")
+	$(BIN)/python -m trust.sweep $(ARGS)
 
 bench: $(VENV)/.installed-bench ## time fastdrop, its peers and the copy, write a report (WITH="numba jax" for more peers)
 ifneq ($(WITH),)

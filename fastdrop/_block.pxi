@@ -15,9 +15,9 @@ def block_apply(Mask seeds not None, x, out=None, *, double scale=1.0):
     """
     cdef cnp.ndarray a, y
     cdef int code, failed
-    a = x if type(x) is np.ndarray else np.asarray(x)
+    a = own_view(as_array(x, "x"))
     given = out
-    out = plain_array(out)
+    out = own_view(out)
     code = dtype_code(a)
     check_seeds(seeds, (<object>a).shape)
     if out is not None:

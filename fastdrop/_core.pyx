@@ -19,7 +19,7 @@ import threading
 
 import numpy as np
 
-from fastdrop._checks import LIMIT, check_int, check_ints, check_p, check_real, check_shape
+from fastdrop._checks import LIMIT, as_array, check_int, check_ints, check_p, check_real, check_shape, shown
 from fastdrop._views import (
     broadcast_view,
     check_extent,
@@ -212,10 +212,10 @@ cpdef double inverted_scale(double p) noexcept:
 
 cdef int apply_view(const fd_view *mask, int code, double scale, cnp.ndarray x, cnp.ndarray y) except -1:
     """`fd_mask_apply` on two arrays that were checked. A short call keeps the GIL: handing it over takes longer."""
-    cdef const void *from_ = cnp.PyArray_DATA(x)
-    cdef void *to = cnp.PyArray_DATA(y)
-    cdef const int64_t *x_strides = <const int64_t *>cnp.PyArray_STRIDES(x)
-    cdef const int64_t *y_strides = <const int64_t *>cnp.PyArray_STRIDES(y)
+    cdef int64_t x_strides[64]  # FD_MAX_NDIM
+    cdef int64_t y_strides[64]
+    cdef const void *from_ = steady(mask, x, x_strides)
+    cdef void *to = steady(mask, y, y_strides)
     if cnp.PyArray_SIZE(x) <= SHORT_CALL:
         fd_mask_apply(mask, <fd_dtype>code, scale, from_, x_strides, to, y_strides)
     else:

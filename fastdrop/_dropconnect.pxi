@@ -1,7 +1,7 @@
 # DropConnect: `fd_dropconnect` and its gradients on arrays. Included by _core.pyx.
 cdef cnp.ndarray matrix(object a, str name, cnp.ndarray like, str like_name, Py_ssize_t rows, Py_ssize_t columns):
     """`a`, the argument `name`, in C order: (rows, columns) of float32 or float64, and of the dtype of `like` if given."""
-    cdef cnp.ndarray given = np.asarray(a)
+    cdef cnp.ndarray given = as_array(a, name)
     cdef int t = cnp.PyArray_TYPE(given)
     if t != cnp.NPY_FLOAT32 and t != cnp.NPY_FLOAT64:
         raise TypeError(f"{name} has to be an array of float32 or float64, but got {given.dtype}")

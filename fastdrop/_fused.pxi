@@ -5,7 +5,7 @@ ACTIVATIONS = {"identity": FD_IDENTITY, "relu": FD_RELU, "gelu": FD_GELU, "gelu_
 
 def check_second(cnp.ndarray x not None, second, str name):
     """`second`, the input `name`, as an array of x's dtype and shape; broadcast where it has to be."""
-    other = np.asarray(second)
+    other = as_array(second, name)
     if other.dtype.newbyteorder("=") != x.dtype.newbyteorder("="):
         raise TypeError(f"{name} has to have the dtype of x, {x.dtype}, but got {other.dtype}")
     if not other.dtype.isnative:
@@ -28,15 +28,17 @@ def fused(Mask mask not None, str operation not None, x, second=None, out=None, 
     cdef cnp.ndarray a, z, y
     cdef fd_op op
     cdef int code
-    cdef const int64_t *z_strides = NULL
+    cdef int64_t x_strides[64]  # FD_MAX_NDIM
+    cdef int64_t y_strides[64]
+    cdef int64_t z_strides[64]
     cdef const void *z_data = NULL
     op.code = <fd_opcode><int>OPERATIONS[operation]
     op.activation = <fd_activation><int>ACTIVATIONS[activation]
     op.scale, op.shift, op.dropped = scale, shift, dropped
     # Whatever runs the caller's code comes first: from the first look at a shape to the kernel nothing may change it.
-    a = x if type(x) is np.ndarray else np.asarray(x)
+    a = x if type(x) is np.ndarray else as_array(x, "x")
     if second is not None:
-        second = np.asarray(second)
+        second = as_array(second, name)
     given = out
     out = plain_array(out)
     code = dtype_code(a)
@@ -44,8 +46,6 @@ def fused(Mask mask not None, str operation not None, x, second=None, out=None, 
         mask = mask.broadcast_to((<object>a).shape)
     if second is not None:
         z = check_second(a, second, name)
-        z_strides = <const int64_t *>cnp.PyArray_STRIDES(z)
-        z_data = cnp.PyArray_DATA(z)
     elif operation not in ("affine", "act"):
         raise TypeError(f"{name} has to be given")
     if out is not None:
@@ -54,10 +54,10 @@ def fused(Mask mask not None, str operation not None, x, second=None, out=None, 
             check_apart(out, z, name)
     a = native(a)
     y = out if out is not None else PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
-    cdef const void *from_ = cnp.PyArray_DATA(a)
-    cdef void *to = cnp.PyArray_DATA(y)
-    cdef const int64_t *x_strides = <const int64_t *>cnp.PyArray_STRIDES(a)
-    cdef const int64_t *y_strides = <const int64_t *>cnp.PyArray_STRIDES(y)
+    cdef const void *from_ = steady(&mask.view, a, x_strides)
+    cdef void *to = steady(&mask.view, y, y_strides)
+    if second is not None:
+        z_data = steady(&mask.view, z, z_strides)
     if cnp.PyArray_SIZE(a) <= SHORT_CALL:
         fd_mask_fused(&mask.view, <fd_dtype>code, &op, from_, x_strides, z_data, z_strides, to, y_strides)
     else:

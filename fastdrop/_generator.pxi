@@ -1,32 +1,39 @@
 # Generator: a key and a counter of calls. Included by _core.pyx.
 cdef str SEED_KINDS = "seed has to be None, a non-negative integer, a sequence of them or a SeedSequence, but got "
 
-cdef object plain_entropy(object entropy):
+cdef object plain_entropy(object entropy, int depth=0):
     """An int, or a flat list of ints, that seeds alike: what a saved state can hold."""
-    if isinstance(entropy, (list, tuple)) or (isinstance(entropy, np.ndarray) and entropy.ndim):
+    if isinstance(entropy, np.ndarray):
+        entropy = np.asarray(entropy).tolist()  # not a matrix, whose rows are matrices without end
+    if isinstance(entropy, (list, tuple)):
+        if depth > FD_MAX_NDIM:
+            raise TypeError("lists too deep")
         flat = []
         for e in entropy:
-            part = plain_entropy(e)
+            part = plain_entropy(e, depth + 1)
             flat += part if isinstance(part, list) else [part]
         return flat
     if isinstance(entropy, (bool, np.bool_)):
-        raise TypeError(SEED_KINDS + repr(entropy))
+        raise TypeError(SEED_KINDS + shown(entropy))
     number = operator.index(entropy)
     if number < 0:
-        raise ValueError(f"seed has to be non-negative, but got {number}")
+        raise ValueError(f"seed has to be non-negative, but got {shown(number)}")
     return number
 
 
 cdef object seed_sequence(object seed):
     if isinstance(seed, np.random.SeedSequence):
-        plain_entropy(seed.entropy)
+        try:
+            plain_entropy(seed.entropy)
+        except TypeError:
+            raise TypeError(SEED_KINDS + "one of " + shown(seed.entropy)) from None
         return seed
     if seed is None:
         return np.random.SeedSequence()
     try:
         entropy = plain_entropy(seed)
     except TypeError:
-        raise TypeError(SEED_KINDS + repr(seed)) from None
+        raise TypeError(SEED_KINDS + shown(seed)) from None
     return np.random.SeedSequence(entropy)
 
 
@@ -77,6 +84,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
+@cython.binding(False)
+@cython.embedsignature.format("clinic")
 @cython.final
 cdef class Generator:
     """Gives masks and noise: a 64-bit key and a counter of calls.
@@ -241,15 +250,18 @@ cdef class Generator:
     @state.setter
     def state(self, state):
         if not isinstance(state, dict) or not {"key", "call"} <= state.keys():
-            raise ValueError(f"state has to be as Generator.state gives it, with 'key' and 'call', but got {state!r}")
+            raise ValueError(f"state has to be as Generator.state gives it, with 'key' and 'call', but got {shown(state)}")
         key = check_int("state['key']", state["key"], 0, 2**64 - 1)
         call = check_int("state['call']", state["call"], 0, 2**64 - 1)
         seq = state.get("seed_seq") or {"entropy": key}
         try:
-            plain_entropy(seq["entropy"])
-            seq = np.random.SeedSequence(**seq)
+            # NumPy follows lists that hold themselves until the stack ends.
+            plain = {**seq, "entropy": plain_entropy(seq["entropy"])}
+            if "spawn_key" in seq:
+                plain["spawn_key"] = tuple(plain_entropy(list(seq["spawn_key"])))
+            seq = np.random.SeedSequence(**plain)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"state['seed_seq'] has to be as Generator.state gives it, but got {seq!r}") from error
+            raise ValueError(f"state['seed_seq'] has to be as Generator.state gives it, but got {shown(seq)}") from error
         start_from(self, key, call, seq)
 
     def __eq__(self, other):

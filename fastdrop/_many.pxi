@@ -8,13 +8,20 @@ cdef bint same_view(const fd_view *a, const fd_view *b):
     return True
 
 
+cdef tuple all_masks(object masks):
+    """The masks as a tuple; what is none is refused as it comes, so that an iterator need not end."""
+    found = []
+    for m in masks:
+        if type(m) is not Mask:
+            raise TypeError(f"masks[{len(found)}] has to be a fastdrop.Mask, but got a {type(m).__name__}")
+        found.append(m)
+    return tuple(found)
+
+
 cdef Mask common_view(tuple masks):
     """The first of the masks, whose p and view the others have too."""
     cdef Mask first, m
     cdef Py_ssize_t t
-    for t in range(len(masks)):
-        if type(masks[t]) is not Mask:
-            raise TypeError(f"masks[{t}] has to be a fastdrop.Mask, but got a {type(masks[t]).__name__}")
     first = masks[0]
     for t in range(1, len(masks)):
         m = masks[t]
@@ -109,16 +116,16 @@ def apply_masks(masks, x, out=None, *, scale=None):
     # Whatever runs the caller's code comes first: from the first look at a shape to the kernel nothing may change it.
     if isinstance(masks, Mask) or not hasattr(masks, "__iter__"):
         raise TypeError(f"masks has to be a sequence of fastdrop.Mask, but got a {type(masks).__name__}")
-    masks = tuple(masks)
+    masks = all_masks(masks)
     count = len(masks)
     m = common_view(masks) if count else None
     if scale is not None:
         factor = check_real("scale", scale)
     elif m is not None:
         factor = inverted_scale(m.drop)
-    a = np.asarray(x)
+    a = own_view(as_array(x, "x"))
     given = out
-    out = plain_array(out)
+    out = own_view(out)
     code = dtype_code(a)
     shape = (<object>a).shape
     if m is not None and m.shape != shape:

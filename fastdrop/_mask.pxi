@@ -1,4 +1,6 @@
 # Mask: keep bits, as a value. Included by _core.pyx.
+@cython.binding(False)
+@cython.embedsignature.format("clinic")
 @cython.final
 cdef class Mask(View):
     """A dropout mask as a value: which bits of the mask law it names. It holds no array.
@@ -113,7 +115,7 @@ cdef class Mask(View):
             factor = inverted_scale(self.drop)
         else:
             factor = check_real("scale", scale)
-        a = x if type(x) is np.ndarray else np.asarray(x)
+        a = x if type(x) is np.ndarray else as_array(x, "x")
         given = out
         if out is not None:
             out = plain_array(out)
@@ -130,6 +132,7 @@ cdef class Mask(View):
         """The keep decisions as a new boolean array of the mask's shape."""
         if copy is False:
             raise ValueError("a mask holds no array: np.asarray(mask) always makes one, so copy=False cannot be met")
+        dtype = asked_dtype(dtype)
         cdef cnp.ndarray bools = np.empty(self.shape, np.bool_)
         cdef void *to = cnp.PyArray_DATA(bools)
         watch()

@@ -5,9 +5,11 @@ cdef fd_noise_kind noise_kind(object kind) except *:
             return FD_NOISE_TIMES
         if kind == "additive":
             return FD_NOISE_PLUS
-    raise ValueError(f"kind has to be 'multiplicative' or 'additive', but got {kind!r}")
+    raise ValueError(f"kind has to be 'multiplicative' or 'additive', but got {shown(kind)}")
 
 
+@cython.binding(False)
+@cython.embedsignature.format("clinic")
 @cython.final
 cdef class Noise(View):
     """Standard normals as a value: which of the law's normals it names. It holds no array.
@@ -107,7 +109,7 @@ cdef class Noise(View):
         cdef int code
         cdef double factor = check_real("sigma", sigma)
         cdef fd_noise_kind how = noise_kind(kind)
-        a = np.asarray(x)
+        a = as_array(x, "x")
         given = out
         out = plain_array(out)
         code = dtype_code(a)
@@ -116,10 +118,10 @@ cdef class Noise(View):
             check_out(a, out)
         a = native(a)
         y = out if out is not None else PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <cnp.dtype>NULL, 0)
-        cdef const void *from_ = cnp.PyArray_DATA(a)
-        cdef void *to = cnp.PyArray_DATA(y)
-        cdef const int64_t *x_strides = <const int64_t *>cnp.PyArray_STRIDES(a)
-        cdef const int64_t *y_strides = <const int64_t *>cnp.PyArray_STRIDES(y)
+        cdef int64_t x_strides[64]  # FD_MAX_NDIM
+        cdef int64_t y_strides[64]
+        cdef const void *from_ = steady(&z.view, a, x_strides)
+        cdef void *to = steady(&z.view, y, y_strides)
         watch()
         with nogil:
             fd_noise_apply(&z.view, <fd_dtype>code, how, factor, from_, x_strides, to, y_strides)
@@ -130,6 +132,7 @@ cdef class Noise(View):
         """The normals as a new float32 array of the noise's shape."""
         if copy is False:
             raise ValueError("noise holds no array: np.asarray(noise) always makes one, so copy=False cannot be met")
+        dtype = asked_dtype(dtype)
         cdef cnp.ndarray z = np.empty(self.shape, np.float32)
         cdef float *to = <float *>cnp.PyArray_DATA(z)
         watch()

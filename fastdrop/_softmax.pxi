@@ -11,11 +11,25 @@ cdef Mask mask_axis_last(Mask mask, int axis):
     return mask.transpose(*(i for i in range(nd) if i != axis), axis)
 
 
+cdef int check_rows(Mask mask, cnp.ndarray x, cnp.ndarray rows, int axis) except -1:
+    """Refuse what does not fit x: the mask, the axis, or the place for two numbers of each row."""
+    cdef tuple shape = (<object>x).shape
+    if not 0 <= axis < len(shape):
+        raise ValueError(f"axis has to be from 0 to {len(shape) - 1}, but got {axis}")
+    if mask.shape != shape:
+        raise ValueError(f"mask has to have the shape of x, {shape}, but got {mask.shape}")
+    if rows is not None:
+        memory(rows, "rows", cnp.NPY_FLOAT64 if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64 else cnp.NPY_FLOAT32,
+               (*shape[:axis], *shape[axis + 1:], 2), False)
+    return 0
+
+
 def softmax_dropout(Mask mask not None, cnp.ndarray x not None, int axis, out=None, cnp.ndarray rows=None):
     """Softmax of x along `axis`, under a mask of x's shape, into `out`; what backward needs, into `rows`."""
     cdef int code = dtype_code(x)
     given = out
-    out = plain_array(out)
+    x, out = own_view(x), own_view(out)
+    check_rows(mask, x, rows, axis)
     if out is not None:
         check_out(x, out)
     x = native(x)
@@ -42,7 +56,11 @@ def softmax_dropout_grad(Mask mask not None, cnp.ndarray x not None, cnp.ndarray
     """
     cdef int code = dtype_code(x)
     given = out
-    out = plain_array(out)
+    x, dy, out = own_view(x), own_view(dy), own_view(out)
+    check_rows(mask, x, rows, axis)
+    check_second(x, dy, "dy")
+    if (<object>dy).shape != (<object>x).shape:
+        raise ValueError(f"dy has to have the shape of x, {(<object>x).shape}, but got {(<object>dy).shape}")
     if out is not None:
         check_out(x, out)
         if not plain_out(dy, out):

@@ -104,6 +104,44 @@ cdef View fitted(View v, cnp.ndarray a):
     return v.broadcast_to((<object>a).shape)
 
 
+cdef void *steady(const fd_view *view, cnp.ndarray a, int64_t *strides) except? NULL:
+    """The memory of an array of the view's shape, and a copy of its strides: the last look before a kernel runs.
+
+    Another thread may set an array's shape at any time: since it was checked, and while the kernel runs without the GIL.
+    """
+    cdef int i, nd = cnp.PyArray_NDIM(a)
+    cdef bint same = nd == view.ndim
+    for i in range(nd if same else 0):
+        same &= cnp.PyArray_DIM(a, i) == view.shape[i]
+        strides[i] = cnp.PyArray_STRIDE(a, i)
+    if not same:
+        was = tuple([view.shape[i] for i in range(view.ndim)])
+        raise ValueError(f"an array of shape {was} became one of {(<object>a).shape} while it was used: "
+                         "let no other thread set its shape")
+    return cnp.PyArray_DATA(a)
+
+
+cdef object _view_of_array = np.ndarray.view  # not a subclass' own
+
+
+cdef object own_view(object a):
+    """A view of an array, of the base class: nobody else can set its shape. Anything else is given back as it is."""
+    return _view_of_array(a, np.ndarray) if cnp.PyArray_Check(a) else a
+
+
+cdef object asked_dtype(object dtype):
+    """The argument of ``__array__`` as a dtype, or None."""
+    if dtype is None:
+        return None
+    try:
+        return np.dtype(dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"dtype has to be one of NumPy's, but got {shown(dtype)}") from error
+
+
+# Methods of these classes are not bound as Python's are: those would not look at the type of what they are called on.
+@cython.binding(False)
+@cython.embedsignature.format("clinic")
 cdef class View:
     """A strided view over the sequence that a key and a call name: the base of `Mask` and `Noise`.
 
@@ -229,7 +267,10 @@ cdef class View:
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, value):
-        return value in np.asarray(self)
+        try:
+            return value in np.asarray(self)
+        except OverflowError:  # an int that no 64 bits hold
+            return False
 
     def __bool__(self):
         if self.size != 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from ._checks import LIMIT, MAX_NDIM
+from ._checks import LIMIT, MAX_NDIM, shown
 
 Shape = tuple[int, ...]
 View = tuple[int, Shape, Shape]  # start, shape, strides
@@ -97,12 +97,12 @@ def index_view(view: View, key: Any, what: str = "mask") -> View:
                 i = operator.index(item)
             except TypeError:
                 raise IndexError(
-                    f"a {what} takes integers, slices, '...' and None as indices, but got {item!r}: "
+                    f"a {what} takes integers, slices, '...' and None as indices, but got {shown(item)}: "
                     f"it is a view, so index np.asarray({what}) for anything else"
                 ) from None
             n = shape[axis]
             if not -n <= i < n:
-                raise IndexError(f"index {i} is out of bounds for axis {axis} with size {n}")
+                raise IndexError(f"index {shown(i)} is out of bounds for axis {axis} with size {n}")
             start += (i % n) * strides[axis]
             axis += 1
     if len(new_shape) > MAX_NDIM:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import as_array, check_flags
 from ._core import Generator, Mask, fused
 from .broadcast import spatial_shape
 from .functional import NoiseShape, decide, untouched
@@ -43,6 +43,7 @@ def alpha_shape(shape: tuple[int, ...], channels_last: bool = False) -> tuple[in
     >>> alpha_shape((8, 3)), alpha_shape((8, 3, 32, 32))
     ((8, 3), (8, 3, 1, 1))
     """
+    check_flags(channels_last=channels_last)
     if len(shape) < 2:
         raise ValueError(f"feature_alpha_dropout takes at least 2 axes, (N, C), but got {shape}")
     return shape if len(shape) == 2 else spatial_shape(shape, channels_last)
@@ -104,7 +105,7 @@ def alpha_dropout(
     >>> fd.alpha_dropout(np.zeros(4, np.float32), p=0.5, rng=fd.Generator(seed=0))
     array([ 0.77919394,  0.77919394, -0.77919394, -0.77919394], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     decided = decide(a, p, training, noise_shape=noise_shape, rng=rng, mask=mask, out=out)
     if decided is None:
         return untouched(x, out)
@@ -148,7 +149,7 @@ def feature_alpha_dropout(
             [ 0.77919394,  0.77919394],
             [-0.77919394, -0.77919394]]], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     shape = alpha_shape(a.shape, channels_last)
     if mask is not None:
         return alpha_dropout(a, p, training, rng=rng, mask=mask, out=out)

@@ -15,7 +15,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import check_ints, check_p, check_shape
+from ._checks import as_array, check_flags, check_ints, check_p, check_shape, shown
 from ._core import Generator, Mask, block_apply, block_bools, check_dtype, check_out
 from .functional import dropout
 from .random import check_generator, default_generator
@@ -38,7 +38,7 @@ def check_block_size(block_size: BlockSize, spatial: int) -> Shape:
     block = check_ints("block_size", block_size, 1)
     if isinstance(block_size, Iterable):
         if len(block) != spatial:
-            raise ValueError(f"block_size has to be an integer or {spatial} of them, but got {block_size!r}")
+            raise ValueError(f"block_size has to be an integer or {spatial} of them, but got {shown(block_size)}")
         return block
     return block * spatial
 
@@ -51,6 +51,7 @@ def spatial_axes(shape: Shape, spatial: int, channels_last: bool = False) -> ran
     >>> spatial_axes((8, 3, 32, 32), 2), spatial_axes((32, 32, 3), 2, channels_last=True)
     (range(2, 4), range(0, 2))
     """
+    check_flags(channels_last=channels_last)
     rank = len(shape)
     if rank not in (spatial + 1, spatial + 2):
         inner = ", ".join("DHW"[-spatial:] if spatial > 1 else "L")
@@ -125,7 +126,7 @@ def seed_probability(extents: Sequence[int], block_size: BlockSize, p: float) ->
     0.002714
     """
     p = check_p(p)
-    inside = check_shape(tuple(extents), "extents")
+    inside = check_shape(extents, "extents")
     return _solve(inside, check_block_size(block_size, len(inside)), p)
 
 
@@ -184,8 +185,8 @@ def drop_block_seeds(
     >>> fd.drop_block_seeds((8, 16, 14, 14), 2, p=0.1, block_size=3, rng=fd.Generator(0)).shape
     (8, 16, 12, 12)
     """
-    if spatial not in (1, 2, 3):
-        raise ValueError(f"spatial has to be 1, 2 or 3, but got {spatial!r}")
+    if isinstance(spatial, bool) or not isinstance(spatial, (int, np.integer)) or spatial not in (1, 2, 3):
+        raise ValueError(f"spatial has to be 1, 2 or 3, but got {shown(spatial)}")
     whole = check_shape(shape)
     axes = spatial_axes(whole, spatial, channels_last)
     block = check_block_size(block_size, spatial)
@@ -241,9 +242,10 @@ def _drop_block(
     mask: Mask | None,
     out: Array | None,
 ) -> Array:
-    a = np.asarray(x)
+    a = as_array(x, "x")
     p = check_p(p)
     check_dtype(a)
+    check_flags(training=training)
     axes = spatial_axes(a.shape, spatial, channels_last)
     block = check_block_size(block_size, spatial)
     _check_rng(rng)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import as_array, check_flags, shown
 from ._core import Generator, Mask
 from .functional import dropout
 
@@ -33,6 +33,7 @@ def spatial_shape(shape: Shape, channels_last: bool = False) -> Shape:
     >>> spatial_shape((8, 3, 32, 32)), spatial_shape((8, 32, 32, 3), channels_last=True)
     ((8, 3, 1, 1), (8, 1, 1, 3))
     """
+    check_flags(channels_last=channels_last)
     if len(shape) < 3:
         order = "(N, ..., C)" if channels_last else "(N, C, ...)"
         raise ValueError(f"spatial dropout takes at least 3 axes, {order}, but got {shape}")
@@ -48,6 +49,7 @@ def feature_shape(shape: Shape, spatial: int, channels_last: bool = False) -> Sh
     >>> feature_shape((8, 3, 32, 32), 2), feature_shape((3, 32), 1)
     ((8, 3, 1, 1), (3, 1))
     """
+    check_flags(channels_last=channels_last)
     rank = len(shape)
     if rank not in (spatial + 1, spatial + 2):
         inner = ", ".join("DHW"[-spatial:] if spatial > 1 else "L")
@@ -74,7 +76,7 @@ def path_shape(shape: Shape, mode: str = "row") -> Shape:
     ((8, 1, 1), (1, 1, 1))
     """
     if not isinstance(mode, str) or mode not in ("row", "batch"):
-        raise ValueError(f"mode has to be 'row' or 'batch', but got {mode!r}")
+        raise ValueError(f"mode has to be 'row' or 'batch', but got {shown(mode)}")
     if not shape:
         raise ValueError("drop_path takes at least 1 axis, (N, ...), but got an array without one")
     return (shape[0] if mode == "row" else 1, *(1,) * (len(shape) - 1))
@@ -88,6 +90,7 @@ def locked_shape(shape: Shape, batch_first: bool = False) -> Shape:
     >>> locked_shape((50, 8, 64)), locked_shape((8, 50, 64), batch_first=True), locked_shape((50, 64))
     ((1, 8, 64), (8, 1, 64), (1, 64))
     """
+    check_flags(batch_first=batch_first)
     if len(shape) == 2:
         return (1, shape[1])
     if len(shape) != 3:
@@ -168,7 +171,7 @@ def spatial_dropout(
             [2., 2.],
             [0., 0.]]], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     return _under(spatial_shape(a.shape, channels_last), a, p, training, rng, mask, out)
 
 
@@ -198,7 +201,7 @@ def dropout1d(
     array([[0., 0., 0.],
            [2., 2., 2.]], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     return _under(feature_shape(a.shape, 1, channels_last), a, p, training, rng, mask, out)
 
 
@@ -232,7 +235,7 @@ def dropout2d(
             [[2., 2.],
              [2., 2.]]]], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     return _under(feature_shape(a.shape, 2, channels_last), a, p, training, rng, mask, out)
 
 
@@ -262,7 +265,7 @@ def dropout3d(
     >>> bool(np.all(y == y[:, :, :1, :1, :1]))
     True
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     return _under(feature_shape(a.shape, 3, channels_last), a, p, training, rng, mask, out)
 
 
@@ -316,7 +319,7 @@ def drop_path(
            [2., 2.],
            [0., 0.]], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     return _under(path_shape(a.shape, mode), a, p, training, rng, mask, out)
 
 
@@ -369,7 +372,7 @@ def locked_dropout(
            [2., 2., 0., 0.],
            [2., 2., 0., 0.]], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     return _under(locked_shape(a.shape, batch_first), a, p, training, rng, mask, out)
 
 
@@ -420,5 +423,5 @@ def token_dropout(
            [2., 2.],
            [0., 0.]], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     return _under(token_shape(a.shape), a, p, training, rng, mask, out)

@@ -20,6 +20,8 @@ from fastdrop._extra import extra
 from fastdrop._reporting import clock, reason, say
 from fastdrop.bench.cases import FAMILIES
 
+from ._checks import shown
+
 __all__ = ["main"]
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -181,7 +183,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         0: done; 1: training diverged, a benchmark's answer was wrong, or the results could not be written; 2: bad
         input, told in one line; 130: interrupted.
     """
+    if argv is not None and (isinstance(argv, str) or not isinstance(argv, Sequence)):
+        raise TypeError(f"argv has to be a sequence of strings, but got {shown(argv)}")
     given = list(sys.argv[1:] if argv is None else argv)
+    if not all(isinstance(word, str) for word in given):
+        raise TypeError(f"argv has to be a sequence of strings, but got {shown(argv)}")
     try:
         # No option of the parser itself takes a value: the first word is the command.
         asked = next((word for word in given if not word.startswith("-")), None)

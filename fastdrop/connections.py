@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import as_array, check_flags
 from ._core import Generator, Mask, dropconnect_dw, dropconnect_dx, dropconnect_forward, inverted_scale
 from .functional import check_mask, check_p, decide
 from .random import check_generator
@@ -132,9 +133,7 @@ def connections(
     """
     _check_operands(x, w, {} if bias is None else {"bias": (bias, w.shape[:1])}, names)
     p = check_p(p)
-    for name, flag in (("per_example", per_example), ("drop_bias", drop_bias)):
-        if not isinstance(flag, (bool, np.bool_)):
-            raise TypeError(f"{name} has to be True or False, but got {flag!r}")
+    check_flags(per_example=per_example, drop_bias=drop_bias)
     outputs = (math.prod(x.shape[:-1]), len(w))
     if bias_mask is not None:
         check_mask(bias_mask, p, "bias_mask")
@@ -237,8 +236,8 @@ def dropconnect(
            [6, 4, 6]])
     >>> dx, dw = fd.dropconnect_backward(np.ones((2, 3), np.float32), x, w, mask)
     """
-    a, weights = np.asarray(x), np.asarray(w)
-    b = None if bias is None else np.asarray(bias)
+    a, weights = as_array(x, "x"), as_array(w, "w")
+    b = None if bias is None else as_array(bias, "bias")
     check_generator(rng, "rng")
     weight_mask, bias_mask = connections(
         a, weights, b, p, training, per_example=per_example, drop_bias=drop_bias, rng=rng, mask=mask,
@@ -295,7 +294,7 @@ def dropconnect_backward(dy: ArrayLike, x: ArrayLike, w: ArrayLike, mask: Mask) 
     (array([[ 0., 20.]]), array([[0., 4.],
            [0., 4.]]))
     """
-    g, a, weights = np.asarray(dy), np.asarray(x), np.asarray(w)
+    g, a, weights = as_array(dy, "dy"), as_array(x, "x"), as_array(w, "w")
     if not isinstance(mask, Mask):
         raise TypeError(f"mask has to be a fastdrop.Mask, but got a {type(mask).__name__}")
     _check_operands(a, weights, {"dy": (g, (*a.shape[:-1], *weights.shape[:1]))})

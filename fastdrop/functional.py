@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import check_int, check_p
+from ._checks import as_array, check_flags, check_int, check_p, shown
 from ._core import Generator, Mask, apply_fresh, check_dtype, check_out
 from .random import check_generator, default_generator
 
@@ -27,7 +27,7 @@ NoiseShape = Sequence[SupportsIndex | None]
 def check_scaling(scaling: str) -> str:
     """`scaling` itself, if it is "inverted" or "standard"."""
     if not isinstance(scaling, str) or scaling not in ("inverted", "standard"):
-        raise ValueError(f"scaling has to be 'inverted' or 'standard', but got {scaling!r}")
+        raise ValueError(f"scaling has to be 'inverted' or 'standard', but got {shown(scaling)}")
     return scaling
 
 
@@ -57,8 +57,8 @@ def noise_shape_to_mask_shape(noise_shape: NoiseShape | None, shape: tuple[int, 
     """
     if noise_shape is None:
         return shape
-    if isinstance(noise_shape, (str, bytes)) or not hasattr(noise_shape, "__len__"):
-        raise TypeError(f"noise_shape has to be a sequence of integers and None, but got {noise_shape!r}")
+    if isinstance(noise_shape, (str, bytes)) or not isinstance(noise_shape, (Sequence, np.ndarray)):
+        raise TypeError(f"noise_shape has to be a sequence of integers and None, but got {shown(noise_shape)}")
     if len(noise_shape) > len(shape):
         raise ValueError(
             f"noise_shape may have at most {len(shape)} entries for an input of shape {shape}, but got {noise_shape}"
@@ -85,7 +85,7 @@ def untouched(x: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
     """x itself, as an array; or, where it was asked for, a copy of it in `out`."""
     if out is not None:
         return KEEP_ALL.apply(x, out, scale=1.0)
-    return x if isinstance(x, np.ndarray) else np.asarray(x)
+    return x if isinstance(x, np.ndarray) else as_array(x, "x")
 
 
 def check_mask(mask: Any, p: float, name: str = "mask") -> None:
@@ -114,6 +114,7 @@ def decide(
     `floats`, and checks them itself.
     """
     p = check_p(p)
+    check_flags(training=training)
     if floats:
         check_dtype(x)
     shape = noise_shape_to_mask_shape(noise_shape, x.shape)
@@ -216,7 +217,7 @@ def dropout(
         y = apply_fresh(default_generator() if rng is None else rng, x, p)
         if y is not None:  # the usual case, without the time that checks take
             return y
-    a = np.asarray(x)
+    a = as_array(x, "x")
     p = check_p(p)
     standard = check_scaling(scaling) == "standard"
     decided = decide(a, p, training, noise_shape=noise_shape, rng=rng, mask=mask, out=out)

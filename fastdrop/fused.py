@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import as_array, shown
 from ._core import (
     ACTIVATIONS,
     Generator,
@@ -28,7 +29,7 @@ Array = NDArray[Any]
 def check_activation(activation: str) -> str:
     """`activation` itself, if there is one of this name."""
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise ValueError(f"activation has to be one of {', '.join(ACTIVATIONS)}, but got {activation!r}")
+        raise ValueError(f"activation has to be one of {', '.join(ACTIVATIONS)}, but got {shown(activation)}")
     return activation
 
 
@@ -99,7 +100,7 @@ def activation_dropout(
     >>> fd.activation_dropout(np.array([-1, 2, 3, 4], np.float32), p=0.5, rng=fd.Generator(seed=0))
     array([0., 4., 0., 0.], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     check_activation(activation)
     second = None if bias is None else second_input(a, bias, "bias", out)
     decided = decide(a, p, training, rng=rng, mask=mask, out=out)
@@ -155,7 +156,7 @@ def dropout_add(
     >>> fd.dropout_add(np.ones(4, np.float32), np.full(4, 10, np.float32), p=0.5, rng=fd.Generator(seed=0))
     array([12., 12., 10., 10.], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     second = second_input(a, residual, "residual", out)
     decided = decide(a, p, training, rng=rng, mask=mask, out=out)
     decided = KEEP_ALL if decided is None else decided

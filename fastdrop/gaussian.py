@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import check_p, check_real
+from ._checks import as_array, check_flags, check_p, check_real
 from ._core import Generator, Noise, check_dtype, check_out
 from .functional import DROP_ALL, untouched
 from .random import check_generator, default_generator
@@ -64,8 +63,9 @@ def _apply(
     out: Array | None,
 ) -> Array:
     """sigma of 0 changes nothing; inf, for a factor without a variance, gives zeros."""
-    a = np.asarray(x)
+    a = as_array(x, "x")
     check_dtype(a)
+    check_flags(training=training)
     check_generator(rng, "rng")
     if noise is not None:
         if not isinstance(noise, Noise):

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fastdrop import _core
+from fastdrop._checks import as_array, check_flags, check_real, shown
 from fastdrop.nn.autograd import Array, enable_grad
 from fastdrop.nn.kernels import compiled_dtype, plain
 from fastdrop.nn.module import zero_grad
@@ -42,9 +43,9 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[int, dict[str, Any]] = {}
-        entries: list[Any] = list(params)
+        entries: list[Any] = _entries(params)
         if not entries:
-            raise ValueError("optimizer got an empty parameter list")
+            raise ValueError("optimizer got an empty parameter list: params has to hold Tensors or dicts")
         for group in entries if isinstance(entries[0], dict) else [{"params": entries}]:
             self.add_param_group(group)
 
@@ -55,8 +56,10 @@ class Optimizer:
         """Add parameters with options of their own; options left out take the optimizer's defaults."""
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        if "params" not in param_group:
+            raise ValueError(f"param_group must hold 'params', but got {shown(param_group)}")
         params = param_group["params"]
-        params = [params] if isinstance(params, Tensor) else list(params)
+        params = [params] if isinstance(params, Tensor) else _entries(params)
         known = {id(p) for group in self.param_groups for p in group["params"]}
         for p in params:
             if not isinstance(p, Tensor):
@@ -81,8 +84,12 @@ class Optimizer:
         """Update every parameter that has a gradient; return what `closure` (called first) returned."""
         loss = None
         if closure is not None:
+            if not callable(closure):
+                raise TypeError(f"closure has to be a function without arguments, but got {shown(closure)}")
             with enable_grad():
                 loss = closure()
+        for group in self.param_groups:
+            self._check(group)  # a schedule may have changed an option
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
@@ -127,10 +134,20 @@ class Optimizer:
         ValueError
             If the number of groups, or of the parameters in a group, or the shape of an array differs.
         """
+        if not isinstance(state_dict, dict) or not {"state", "param_groups"} <= state_dict.keys():
+            raise TypeError(f"state_dict has to be what state_dict() gives, but got {shown(state_dict)}")
         groups = state_dict["param_groups"]
+        if not isinstance(groups, (list, tuple)) or any(
+            not isinstance(group, dict) or not isinstance(group.get("params"), (list, tuple)) for group in groups
+        ):
+            raise TypeError(
+                f"state_dict['param_groups'] has to be a list of dicts with 'params', but got {shown(groups)}"
+            )
+        if not isinstance(state_dict["state"], dict):
+            raise TypeError(f"state_dict['state'] has to be a dict, but got {shown(state_dict['state'])}")
         if len(groups) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
-        params: dict[int, Tensor] = {}
+        params: dict[Any, Tensor] = {}
         for new, own in zip(groups, self.param_groups, strict=True):
             if len(new["params"]) != len(own["params"]):
                 raise ValueError(
@@ -139,11 +156,18 @@ class Optimizer:
             params.update(zip(new["params"], own["params"], strict=True))
         state: dict[int, dict[str, Any]] = {}
         for number, entry in state_dict["state"].items():
-            p = params[int(number)]
+            key = int(number) if isinstance(number, str) and number.isdecimal() else number  # JSON's keys are strings
+            if key not in params or not isinstance(entry, dict):
+                raise ValueError(
+                    f"state_dict['state'] has to hold a dict for each of the parameters {list(params)}, "
+                    f"but got {shown(entry)} for {shown(number)}"
+                )
+            p = params[key]
             state[id(p)] = {name: _restored(name, value, p) for name, value in entry.items()}
-        for new, own in zip(groups, self.param_groups, strict=True):
-            options = {**own, **new, "params": own["params"]}
+        wanted = [{**own, **new, "params": own["params"]} for new, own in zip(groups, self.param_groups, strict=True)]
+        for options in wanted:  # all of them before anything is changed
             self._check(options)
+        for options, own in zip(wanted, self.param_groups, strict=True):
             own.update(options)
         self.state = state
 
@@ -171,18 +195,36 @@ def _compiled(p: Array, grad: Array, *states: Array | None) -> Iterator[list[Any
             np.copyto(array, copy, casting="same_kind")
 
 
+def _entries(params: Any) -> list[Any]:
+    """The entries of `params`; what is none is refused as it comes, so that an iterator need not end."""
+    if isinstance(params, (str, bytes)) or not isinstance(params, Iterable):
+        raise TypeError(f"params has to be an iterable of Tensors or dicts, but got {shown(params)}")
+    found = []
+    for entry in params:
+        if not isinstance(entry, (Tensor, dict)):
+            raise TypeError(
+                f"optimizer can only optimize Tensors, but one of the params is {type(entry).__name__}: {shown(entry)}"
+            )
+        found.append(entry)
+    return found
+
+
 def _restored(name: str, value: Any, p: Tensor) -> Any:
-    if not np.ndim(value):
+    found = as_array(value, f"state_dict's {name}")
+    if found.dtype.kind not in "fiub":
+        raise TypeError(f"state_dict's {name} has to be numbers, but got {shown(value)}")
+    if not found.ndim:
         return value
-    array = np.array(value, dtype=p.array.dtype)
+    array = np.array(found, dtype=p.array.dtype)
     if array.shape != p.array.shape:
         raise ValueError(f"loaded {name} has shape {array.shape}, its parameter has {p.array.shape}")
     return array
 
 
 def _not_negative(what: str, value: float) -> None:
-    if isinstance(value, bool) or not 0.0 <= value < math.inf:  # Written so that NaN fails too.
-        raise ValueError(f"Invalid {what}: {value}")
+    # Written so that NaN fails too.
+    if isinstance(value, bool) or not 0.0 <= check_real(f"Invalid {what}: it", value) < math.inf:
+        raise ValueError(f"Invalid {what}: {value}, which has to be finite and not negative")
 
 
 class SGD(Optimizer):
@@ -239,6 +281,8 @@ class SGD(Optimizer):
         _not_negative("learning rate", options["lr"])
         _not_negative("momentum value", options["momentum"])
         _not_negative("weight_decay value", options["weight_decay"])
+        check_real("dampening", options["dampening"])
+        check_flags(nesterov=options["nesterov"])
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
@@ -301,11 +345,12 @@ class Adam(Optimizer):
         _not_negative("learning rate", options["lr"])
         _not_negative("epsilon value", options["eps"])
         if not isinstance(options["betas"], (tuple, list)) or len(options["betas"]) != 2:
-            raise ValueError(f"betas must be a pair of numbers, got {options['betas']!r}")
+            raise ValueError(f"betas must be a pair of numbers, got {shown(options['betas'])}")
         for i, beta in enumerate(options["betas"]):
-            if not 0.0 <= beta < 1.0:
-                raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+            if not 0.0 <= check_real(f"Invalid beta parameter at index {i}: it", beta) < 1.0:
+                raise ValueError(f"Invalid beta parameter at index {i}: {beta}, which has to be from 0 to below 1")
         _not_negative("weight_decay value", options["weight_decay"])
+        check_flags(amsgrad=options["amsgrad"])
 
     def _update(self, p: Array, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._core import Generator
+from ._core import Generator, give_back
 
 _default = Generator()
 
@@ -42,6 +42,8 @@ def drawing_from(generator: Generator) -> Iterator[Generator]:
     >>> fd.default_generator() is rng
     False
     """
+    if check_generator(generator) is None:
+        raise TypeError("generator has to be a fastdrop.Generator, but got None")
     before = _stand_in.generator
     _stand_in.generator = generator
     try:
@@ -55,6 +57,31 @@ def check_generator(generator: Any, name: str = "generator") -> Generator | None
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(f"{name} has to be a fastdrop.Generator, but got a {type(generator).__name__}")
     return generator
+
+
+@contextmanager
+def refunding(generator: Generator) -> Iterator[Generator]:
+    """Give back the calls that `generator` gave for a block that fails: a refused call of a function takes none.
+
+    Where another thread has taken one since, nothing is given back: no two may get the same.
+
+    Examples
+    --------
+    >>> import fastdrop as fd
+    >>> rng = fd.Generator(seed=0)
+    >>> try:
+    ...     with refunding(rng):
+    ...         rng.mask(3), int("x")
+    ... except ValueError:
+    ...     print(rng.call)
+    0
+    """
+    before = generator.call
+    try:
+        yield generator
+    except BaseException:
+        give_back(generator, before, generator.call)
+        raise
 
 
 def chosen_generator(generator: Any, name: str = "generator") -> Generator:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._checks import as_array
 from ._core import Generator, Mask, fused
 from .functional import KEEP_ALL, check_p, decide, untouched
 from .fused import second_input
@@ -71,7 +72,7 @@ def zoneout(
     >>> fd.zoneout(np.ones(4, np.float32), np.full(4, 7, np.float32), p=0.5, rng=fd.Generator(seed=0))
     array([1., 1., 7., 7.], dtype=float32)
     """
-    a = np.asarray(x)
+    a = as_array(x, "x")
     p = check_p(p)
     before = second_input(a, previous, "previous", out)
     decided = decide(a, p, training, rng=rng, mask=mask, out=out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from . import _core
-from ._checks import check_int
+from ._checks import check_int, shown
 
 MAX_THREADS = 256
 
@@ -44,10 +44,10 @@ def set_isa(name: str) -> None:
         If there is none of that name, or this machine cannot run it.
     """
     if not isinstance(name, str):
-        raise TypeError(f"isa has to be a string, but got {name!r}")
+        raise TypeError(f"isa has to be a string, but got {shown(name)}")
     known = [n for n, _ in _core.isas()]
     if name not in known:
-        raise ValueError(f"isa has to be one of {', '.join(known)}, but got {name!r}")
+        raise ValueError(f"isa has to be one of {', '.join(known)}, but got {shown(name)}")
     if _core.use_isa(name) != 0:
         raise ValueError(f"this machine or build cannot run {name!r}, only {', '.join(available_isas())}")
 
@@ -84,7 +84,7 @@ def _from_environment() -> None:
             set_num_threads(int(threads))
         except ValueError:
             raise ValueError(
-                f"environment variable FASTDROP_NUM_THREADS has to be from 1 to {MAX_THREADS}, but got {threads!r}"
+                f"environment variable FASTDROP_NUM_THREADS has to be from 1 to {MAX_THREADS}, but got {shown(threads)}"
             ) from None
 
 

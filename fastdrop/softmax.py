@@ -6,14 +6,13 @@ backward needs, and hands that to `softmax_dropout_backward`.
 
 from __future__ import annotations
 
-import operator
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from ._checks import check_int, check_p
+from ._checks import LIMIT, as_array, check_int, check_p
 from ._core import Generator, Mask, check_dtype
 from .functional import KEEP_ALL, decide
 
@@ -51,15 +50,12 @@ def _plan(
     x: ArrayLike, p: float, training: bool, axis: SupportsIndex, rng: Generator | None, mask: Mask | None, out: Any
 ) -> tuple[Array, int, Mask]:
     """The input as an array, the axis and the mask; checked, before the generator gives a call."""
-    a = np.asarray(x)
+    a = as_array(x, "x")
     check_p(p)
     check_dtype(a)
-    try:
-        at = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis has to be an integer, but got {axis!r} (a {type(axis).__name__})") from None
     if not a.ndim:
         raise ValueError("softmax_dropout takes at least 1 axis, but got an array without one")
+    at = check_int("axis", axis, -LIMIT, LIMIT)
     if not -a.ndim <= at < a.ndim:
         raise ValueError(f"axis has to be between {-a.ndim} and {a.ndim - 1} for an input of shape {a.shape}, got {at}")
     decided = decide(a, p, training, rng=rng, mask=mask, out=out)
@@ -251,7 +247,7 @@ def softmax_dropout_backward(dy: ArrayLike, saved: SoftmaxRows, out: Array | Non
     if not isinstance(saved, SoftmaxRows):
         raise TypeError(f"saved has to be what softmax_dropout_forward gives, but got a {type(saved).__name__}")
     x, rows, mask, axis = _checked(saved)
-    g = np.asarray(dy)
+    g = as_array(dy, "dy")
     if g.dtype.newbyteorder("=") != x.dtype.newbyteorder("="):
         raise TypeError(f"dy has to have the dtype of x, {x.dtype}, but got {g.dtype}")
     if g.shape != x.shape:

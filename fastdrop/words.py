@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import check_int, check_p
+from ._checks import as_array, check_int, check_p
 from ._core import Generator, Mask, fused
 from .functional import decide, dropout, untouched
 
@@ -94,7 +94,7 @@ def word_dropout(
     >>> fd.word_dropout(np.array([[5, 6, 7, 8]]), p=0.5, unknown=1, rng=fd.Generator(seed=0))
     array([[5, 6, 1, 1]])
     """
-    a = np.asarray(tokens)
+    a = as_array(tokens, "tokens")
     p = check_p(p)
     if a.dtype.kind not in "iu":
         raise TypeError(f"tokens have to be integers, but got {a.dtype}")
@@ -164,6 +164,6 @@ def embedding_dropout(
            [2., 2.],
            [0., 0.]], dtype=float32)
     """
-    a = np.asarray(weight)
+    a = as_array(weight, "weight")
     shape = embedding_shape(a.shape)
     return dropout(a, p, training, noise_shape=shape if mask is None else None, rng=rng, mask=mask, out=out)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fastdrop._checks import check_real
+from fastdrop._checks import check_flags, check_real
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
 from fastdrop.nn.creation import floating
 from fastdrop.nn.module import Module
 from fastdrop.nn.operations import sigmoid_values
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
 
 __all__ = [
     "ELU",
@@ -40,6 +40,7 @@ def _elementwise(
     name: str, input: Any, inplace: bool, value: Callable[[Array], Array], slope: Callable[[Array], Array]
 ) -> Tensor:
     """Record ``value(input)``, whose derivative is ``slope(input)``; half types are computed in float32."""
+    check_flags(inplace=inplace)
     x = floating(input, name)
     if inplace:
         check_inplace(x, name)
@@ -61,12 +62,12 @@ def _elementwise(
 
 def tanh(input: Any) -> Tensor:
     """Return the hyperbolic tangent, element by element."""
-    return as_tensor(input).tanh()
+    return named_tensor(input, "input").tanh()
 
 
 def sigmoid(input: Any) -> Tensor:
     """Return 1 / (1 + exp(-input)), element by element."""
-    return as_tensor(input).sigmoid()
+    return named_tensor(input, "input").sigmoid()
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -218,6 +219,7 @@ class ELU(Module):
         super().__init__()
         check_real("alpha", alpha)
         self.alpha = alpha
+        check_flags(inplace=inplace)
         self.inplace = inplace
 
     def forward(self, input: Any) -> Tensor:
@@ -232,6 +234,7 @@ class SELU(Module):
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
+        check_flags(inplace=inplace)
         self.inplace = inplace
 
     def forward(self, input: Any) -> Tensor:
@@ -254,6 +257,7 @@ class LeakyReLU(Module):
         super().__init__()
         check_real("negative_slope", negative_slope)
         self.negative_slope = negative_slope
+        check_flags(inplace=inplace)
         self.inplace = inplace
 
     def forward(self, input: Any) -> Tensor:
@@ -268,6 +272,7 @@ class SiLU(Module):
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
+        check_flags(inplace=inplace)
         self.inplace = inplace
 
     def forward(self, input: Any) -> Tensor:
@@ -300,7 +305,7 @@ class Softmax(Module):
         self.dim = dim
 
     def forward(self, input: Any) -> Tensor:
-        return as_tensor(input).softmax(self.dim)
+        return named_tensor(input, "input").softmax(self.dim)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
@@ -310,4 +315,4 @@ class LogSoftmax(Softmax):
     """``log(softmax(x))`` along `dim`, safe from overflow and underflow."""
 
     def forward(self, input: Any) -> Tensor:
-        return as_tensor(input).log_softmax(self.dim)
+        return named_tensor(input, "input").log_softmax(self.dim)

@@ -9,7 +9,7 @@ from fastdrop.alpha import alpha_constants, alpha_shape
 from fastdrop.functional import check_p
 from fastdrop.nn.creation import floating
 from fastdrop.nn.dropout import DropoutBase
-from fastdrop.nn.dropouts import draw, masked
+from fastdrop.nn.dropouts import checked_input, draw, masked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ def alpha_dropout(
     tensor([-0.77919394,  0.77919394])
     """
     p = check_p(p)
-    x = floating(input, "alpha_dropout")
+    x = checked_input("alpha_dropout", input, training, inplace, generator)
     if not training or p == 0:
         return x
     mask = draw(x, p, noise_shape, generator, inplace, "alpha_dropout")

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdrop._checks import check_p, check_real
+from fastdrop._checks import check_flags, check_p, check_real
 from fastdrop.functional import KEEP_ALL
 from fastdrop.nn.autograd import Array, record
-from fastdrop.nn.tensor import Tensor, as_tensor
-from fastdrop.random import chosen_generator
+from fastdrop.nn.tensor import Tensor, named_tensor
+from fastdrop.random import check_generator, chosen_generator
 from fastdrop.softmax import SoftmaxRows, softmax_dropout, softmax_dropout_backward
 
 if TYPE_CHECKING:
@@ -145,7 +145,9 @@ def scaled_dot_product_attention(
     >>> scaled_dot_product_attention(q, k, v, attn_mask=np.array([True, True, False])).tolist()
     [[1.5]]
     """
-    tensors = [as_tensor(t) for t in (query, key, value)]
+    check_flags(is_causal=is_causal, training=training)
+    check_generator(generator)
+    tensors = [named_tensor(t, n) for t, n in ((query, "query"), (key, "key"), (value, "value"))]
     p = check_p(dropout_p)
     batch = _batch(*tensors)
     (l, e), s = tensors[0].array.shape[-2:], tensors[1].array.shape[-2]
@@ -155,7 +157,7 @@ def scaled_dot_product_attention(
     if attn_mask is not None:
         if is_causal:
             raise RuntimeError("attn_mask should not be set when is_causal=True: add the causal mask to it yourself")
-        added = as_tensor(attn_mask)
+        added = named_tensor(attn_mask, "attn_mask")
         bias = _additive(added, (*batch, l, s), tensors[0].array.dtype).astype(dtype, copy=False)
         if added.array.dtype.kind == "f":
             tensors.append(added)

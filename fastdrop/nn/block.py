@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fastdrop
+from fastdrop._checks import check_flags, check_p
 from fastdrop.block import check_block_size, drop_block_seeds
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
 from fastdrop.nn.dropout import DropoutBase
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
 
 if TYPE_CHECKING:
     from fastdrop import Generator
@@ -27,9 +28,11 @@ def _drop_block(
     channels_last: bool,
     generator: Generator | None,
 ) -> Tensor:
+    p = check_p(p)
+    check_flags(training=training, inplace=inplace)
     name = f"drop_block{spatial}d"
     apply = getattr(fastdrop, name)
-    x = as_tensor(input)
+    x = named_tensor(input, "input")
     if x.array.dtype.kind != "f":
         raise TypeError(f"{name}: input must have a floating dtype, got {x.array.dtype}; convert it with .float()")
     # Out of training the same checks run, and x itself comes back.

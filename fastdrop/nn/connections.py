@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdrop._checks import check_int
+from fastdrop._checks import check_int, shown
 from fastdrop._core import Generator, give_back
 from fastdrop.functional import check_p
 from fastdrop.nn import functional as F
 from fastdrop.nn.layers import Linear
 from fastdrop.nn.module import Module
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, as_tensor, named_tensor
 from fastdrop.random import check_generator, chosen_generator
 
 if TYPE_CHECKING:
@@ -107,11 +107,11 @@ class DropConnectLinear(Linear):
         check_p(p)
         for name, flag in (("per_example", per_example), ("drop_bias", drop_bias)):
             if not isinstance(flag, (bool, np.bool_)):
-                raise TypeError(f"{name} has to be True or False, but got {flag!r}")
+                raise TypeError(f"{name} has to be True or False, but got {shown(flag)}")
         if activation is not None and not callable(activation):
-            raise TypeError(f"activation has to be a function on tensors or None, but got {activation!r}")
+            raise TypeError(f"activation has to be a function on tensors or None, but got {shown(activation)}")
         if not isinstance(inference, str) or inference not in ("mean", "gaussian"):
-            raise ValueError(f"inference has to be 'mean' or 'gaussian', but got {inference!r}")
+            raise ValueError(f"inference has to be 'mean' or 'gaussian', but got {shown(inference)}")
         if inference == "gaussian" and activation is None:
             raise ValueError("inference='gaussian' averages behind the activation: give activation, as F.relu")
         n_samples = check_int("n_samples", n_samples, 1, 2**31)
@@ -127,7 +127,7 @@ class DropConnectLinear(Linear):
     def forward(self, input: Any) -> Tensor:
         p = check_p(self.p)
         if not self.training and self.inference == "gaussian" and 0 < p < 1:
-            return self._expected(as_tensor(input), p)
+            return self._expected(named_tensor(input, "input"), p)
         y = F.dropconnect(
             input, self.weight, self.bias, p, self.training, per_example=self.per_example, drop_bias=self.drop_bias,
             generator=self.generator,
@@ -222,11 +222,13 @@ class WeightDrop(Module):
         if not isinstance(module, Module):
             raise TypeError(f"module has to be a Module, but got a {type(module).__name__}")
         if isinstance(names, str) or not isinstance(names, Sequence) or not names:
-            raise TypeError(f"names has to be a sequence of parameters' names, but got {names!r}")
+            raise TypeError(f"names has to be a sequence of parameters' names, but got {shown(names)}")
         own = [name for name, _ in module.named_parameters(recurse=False)]
         for name in names:
-            if name not in own:
-                raise ValueError(f"names has to hold parameters of {type(module).__name__}, {own}, but got {name!r}")
+            if not isinstance(name, str) or name not in own:
+                raise ValueError(
+                    f"names has to hold parameters of {type(module).__name__}, {own}, but got {shown(name)}"
+                )
         if len(set(names)) < len(names):
             raise ValueError(f"names has to hold each parameter once, but got {tuple(names)}")
         check_p(p)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastdrop._checks import LIMIT, check_flags, check_int, check_real, check_shape, shown
+from fastdrop.nn.dtypes import checked_dtype
 from fastdrop.nn.operations import check_floating
-from fastdrop.nn.tensor import Tensor, as_tensor
-from fastdrop.random import chosen_generator
+from fastdrop.nn.tensor import Tensor, _without_tensors, as_tensor, named_tensor
+from fastdrop.random import chosen_generator, refunding
 
 if TYPE_CHECKING:
     from fastdrop import Generator
@@ -22,7 +25,7 @@ def numpy_generator(generator: Generator | None = None) -> np.random.Generator:
 
 def floating(input: Any, name: str) -> Tensor:
     """Return what an operation called `name` was given as a tensor; TypeError if its dtype is not floating."""
-    x = as_tensor(input)
+    x = named_tensor(input, "input")
     check_floating(x.array, name)
     return x
 
@@ -40,33 +43,47 @@ def tensor(data: Any, *, dtype: npt.DTypeLike | None = None, requires_grad: bool
     >>> tensor([1.0, 2.0]).dtype
     dtype('float32')
     """
-    if dtype is not None and not isinstance(data, Tensor):
-        array = np.array(data, dtype=dtype)
-        as_tensor(array)  # Refuses what is no number.
-    else:
-        array = np.array(as_tensor(data).array, dtype=dtype)
-    return Tensor(array, requires_grad)
+    check_flags(requires_grad=requires_grad)
+    wanted = None if dtype is None else checked_dtype(dtype)
+    if wanted is None or isinstance(data, (Tensor, np.ndarray)):
+        return Tensor(np.array(as_tensor(data).array, dtype=wanted), requires_grad)
+    as_tensor(data)  # refuses what is no number
+    try:
+        return Tensor(np.array(_without_tensors(data, "data"), dtype=wanted), requires_grad)
+    except (OverflowError, ValueError):
+        raise ValueError(f"data has to hold numbers that {wanted} holds, but got {shown(data)}") from None
 
 
 def from_numpy(array: npt.NDArray[Any]) -> Tensor:
     """Make a tensor that shares memory with an ndarray."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
-    return as_tensor(array)
+        raise TypeError(f"expected np.ndarray as array (got {type(array).__name__})")
+    return named_tensor(array, "array")
 
 
 def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(size[0]) if len(size) == 1 and not isinstance(size[0], (int, np.integer)) else size
+    return check_shape(size[0] if len(size) == 1 else size, "size")
+
+
+def _floats(size: tuple[Any, ...], dtype: npt.DTypeLike, requires_grad: bool) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The checked shape and dtype of what is drawn, before it is."""
+    check_flags(requires_grad=requires_grad)
+    wanted = checked_dtype(dtype)
+    if wanted.kind != "f":
+        raise TypeError(f"dtype has to be a floating one for random numbers, but got {wanted}")
+    return _shape(size), wanted
 
 
 def zeros(*size: Any, dtype: npt.DTypeLike = np.float32, requires_grad: bool = False) -> Tensor:
     """Make a tensor of zeros; the size is given as ints or as one tuple."""
-    return Tensor(np.zeros(_shape(size), dtype), requires_grad)
+    check_flags(requires_grad=requires_grad)
+    return Tensor(np.zeros(_shape(size), checked_dtype(dtype)), requires_grad)
 
 
 def ones(*size: Any, dtype: npt.DTypeLike = np.float32, requires_grad: bool = False) -> Tensor:
     """Make a tensor of ones; the size is given as ints or as one tuple."""
-    return Tensor(np.ones(_shape(size), dtype), requires_grad)
+    check_flags(requires_grad=requires_grad)
+    return Tensor(np.ones(_shape(size), checked_dtype(dtype)), requires_grad)
 
 
 def randn(
@@ -76,8 +93,10 @@ def randn(
     requires_grad: bool = False,
 ) -> Tensor:
     """Make a tensor of standard normal numbers."""
-    values = numpy_generator(generator).standard_normal(_shape(size), dtype=_random_dtype(dtype))
-    return Tensor(np.asarray(values, dtype), requires_grad)
+    shape, wanted = _floats(size, dtype, requires_grad)
+    with refunding(chosen_generator(generator)) as rng:  # where there is no memory
+        values = rng.numpy().standard_normal(shape, dtype=_random_dtype(wanted))
+    return Tensor(np.asarray(values, wanted), requires_grad)
 
 
 def rand(
@@ -87,22 +106,44 @@ def rand(
     requires_grad: bool = False,
 ) -> Tensor:
     """Make a tensor of numbers uniform in [0, 1)."""
-    values = numpy_generator(generator).random(_shape(size), dtype=_random_dtype(dtype))
-    return Tensor(np.asarray(values, dtype), requires_grad)
+    shape, wanted = _floats(size, dtype, requires_grad)
+    with refunding(chosen_generator(generator)) as rng:  # where there is no memory
+        values = rng.numpy().random(shape, dtype=_random_dtype(wanted))
+    return Tensor(np.asarray(values, wanted), requires_grad)
 
 
-def _random_dtype(dtype: npt.DTypeLike) -> Any:
-    return np.float64 if np.dtype(dtype) == np.float64 else np.float32
+def _random_dtype(dtype: np.dtype[Any]) -> Any:
+    return np.float64 if dtype == np.float64 else np.float32
 
 
 def randint(low: int, high: Any, size: Any = None, *, generator: Generator | None = None) -> Tensor:
     """Make an int64 tensor uniform in [low, high): ``randint(high, size)`` or ``randint(low, high, size)``."""
     if size is None:
         low, high, size = 0, low, high
-    return Tensor(numpy_generator(generator).integers(low, high, size=size, dtype=np.int64))
+    low, high = check_int("low", low, -LIMIT, LIMIT - 1), check_int("high", high, -LIMIT, LIMIT)
+    if low >= high:
+        raise ValueError(f"low has to be below high, but got {low} and {high}")
+    shape = _shape((size,))
+    with refunding(chosen_generator(generator)) as rng:  # where there is no memory
+        return Tensor(np.asarray(rng.numpy().integers(low, high, size=shape, dtype=np.int64)))
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: npt.DTypeLike | None = None) -> Tensor:
     """Make a 1-d tensor of evenly spaced numbers; int64 for ints, float32 otherwise."""
-    values = np.arange(start, dtype=dtype) if stop is None else np.arange(start, stop, step, dtype=dtype)
-    return Tensor(values.astype(np.float32) if dtype is None and values.dtype == np.float64 else values)
+    for name, value in (("start", start), ("stop", start if stop is None else stop), ("step", step)):
+        if not math.isfinite(check_real(name, value)):
+            raise ValueError(f"{name} has to be finite, but got {value}")
+    if not step:
+        raise ValueError(f"step has to be another number than 0, but got {step}")
+    wanted = None if dtype is None else checked_dtype(dtype)
+    if wanted is not None and wanted.kind == "b":
+        raise TypeError(f"dtype has to be one of numbers that are spaced, but got {wanted}")
+    count = (start if stop is None else stop - start) / step
+    if abs(count) >= LIMIT // 8:
+        raise ValueError(f"stop has to be fewer than 2**60 steps from start, but got {start}, {stop} and {step}")
+    values = np.arange(start, dtype=wanted) if stop is None else np.arange(start, stop, step, dtype=wanted)
+    if values.dtype.kind not in "fiu":
+        raise ValueError(
+            f"start and stop have to be numbers that int64 holds, but got {shown(start)} and {shown(stop)}"
+        )
+    return Tensor(values.astype(np.float32) if dtype is None and values.dtype.kind == "f" else values)

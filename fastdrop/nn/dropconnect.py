@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastdrop.connections import add_bias, as_rows, bias_gradient, connections, input_gradient, product, weight_gradient
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.creation import floating
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
 from fastdrop.random import chosen_generator
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def dropconnect(
     tensor([[6., 8., 8.],
             [6., 4., 6.]])
     """
-    x, w = floating(input, "dropconnect"), as_tensor(weight)
-    b = None if bias is None else as_tensor(bias)
+    x, w = floating(input, "dropconnect"), named_tensor(weight, "weight")
+    b = None if bias is None else named_tensor(bias, "bias")
     xa, wa, ba = x.array, w.array, None if b is None else b.array
     mask, bias_mask = connections(
         xa, wa, ba, p, training, per_example=per_example, drop_bias=drop_bias, rng=chosen_generator(generator),

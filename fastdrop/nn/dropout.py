@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastdrop._checks import check_flags, shown
 from fastdrop._core import Generator
 from fastdrop.broadcast import path_shape
 from fastdrop.functional import check_p, check_scaling
@@ -28,6 +29,9 @@ class DropoutBase(Module):
     def __init__(self, p: float, inplace: bool, generator: Generator | None, **options: Any) -> None:
         super().__init__()
         check_p(p)
+        check_flags(
+            inplace=inplace, **{name: options[name] for name in ("channels_last", "batch_first") if name in options}
+        )
         check_generator(generator)
         self.p = p
         self.inplace = inplace
@@ -96,7 +100,7 @@ class Dropout(DropoutBase):
         super().__init__(p, inplace, generator, noise_shape=noise_shape, scaling=scaling)
         check_scaling(scaling)
         if isinstance(noise_shape, (str, bytes)):
-            raise TypeError(f"noise_shape must be a sequence of ints and None, got {noise_shape!r}")
+            raise TypeError(f"noise_shape must be a sequence of ints and None, got {shown(noise_shape)}")
 
     def extra_repr(self) -> str:
         text = f"p={self.p}, inplace={self.inplace}"

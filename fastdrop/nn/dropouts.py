@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastdrop._checks import check_flags
 from fastdrop.broadcast import feature_shape, locked_shape, path_shape, token_shape
 from fastdrop.functional import check_p, check_scaling, noise_shape_to_mask_shape
 from fastdrop.nn import buffers
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
 from fastdrop.nn.creation import floating
-from fastdrop.nn.tensor import Tensor, as_tensor
-from fastdrop.random import chosen_generator
+from fastdrop.nn.tensor import Tensor, as_tensor, named_tensor
+from fastdrop.random import check_generator, chosen_generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from fastdrop import Generator, Mask
 
 __all__ = ["drop_path", "dropout", "dropout1d", "dropout2d", "dropout3d", "locked_dropout", "token_dropout"]
+
+
+def checked_input(
+    name: str, input: Any, training: bool, inplace: bool = False, generator: Generator | None = None
+) -> Tensor:
+    """The input of a kind `name` as a floating tensor, after the checks of what all kinds are given."""
+    check_flags(training=training, inplace=inplace)
+    check_generator(generator)
+    return floating(input, name)
 
 
 def draw(
@@ -101,7 +111,7 @@ def dropout(
     """
     p = check_p(p)
     check_scaling(scaling)
-    x = floating(input, "dropout")
+    x = checked_input("dropout", input, training, inplace, generator)
     if not training and scaling == "standard" and p > 0:
         return x.mul_(1 - p) if inplace else as_tensor(x * (1 - p))
     if not training or p == 0:
@@ -133,7 +143,7 @@ def dropout1d(
     tensor([[0., 0., 0.],
             [2., 2., 2.]])
     """
-    x = as_tensor(input)
+    x = named_tensor(input, "input")
     shape = feature_shape(x.array.shape, 1, channels_last)
     return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
 
@@ -155,7 +165,7 @@ def dropout2d(
     >>> dropout2d(np.ones((1, 2, 2, 2), np.float32), 0.5, generator=fastdrop.Generator(1)).array[0, :, 0, 0]
     array([0., 2.], dtype=float32)
     """
-    x = as_tensor(input)
+    x = named_tensor(input, "input")
     shape = feature_shape(x.array.shape, 2, channels_last)
     return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
 
@@ -178,7 +188,7 @@ def dropout3d(
     array([[0., 0.],
            [2., 2.]], dtype=float32)
     """
-    x = as_tensor(input)
+    x = named_tensor(input, "input")
     shape = feature_shape(x.array.shape, 3, channels_last)
     return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
 
@@ -201,7 +211,7 @@ def drop_path(
     tensor([[0., 0., 0.],
             [2., 2., 2.]])
     """
-    x = as_tensor(input)
+    x = named_tensor(input, "input")
     return dropout(x, p, training, inplace, noise_shape=path_shape(x.array.shape, mode), generator=generator)
 
 
@@ -223,7 +233,7 @@ def locked_dropout(
     tensor([[0., 2., 0.],
             [0., 2., 0.]])
     """
-    x = as_tensor(input)
+    x = named_tensor(input, "input")
     return dropout(x, p, training, inplace, noise_shape=locked_shape(x.array.shape, batch_first), generator=generator)
 
 
@@ -239,5 +249,5 @@ def token_dropout(
     tensor([[0., 0., 0.],
             [2., 2., 2.]])
     """
-    x = as_tensor(input)
+    x = named_tensor(input, "input")
     return dropout(x, p, training, inplace, noise_shape=token_shape(x.array.shape), generator=generator)

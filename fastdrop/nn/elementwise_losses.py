@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fastdrop._checks import check_real
+from fastdrop._checks import check_flags, check_real
 from fastdrop.nn.autograd import Array
 from fastdrop.nn.creation import floating
 from fastdrop.nn.losses import Loss, check_reduction, reduced
 from fastdrop.nn.operations import promoted, sigmoid_values
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
 
 __all__ = [
     "BCEWithLogitsLoss", "HuberLoss", "KLDivLoss", "L1Loss", "SmoothL1Loss", "binary_cross_entropy_with_logits",
@@ -32,7 +32,7 @@ def _loss(
     slope_target: Elementwise,
 ) -> Tensor:
     """Record the loss ``value(input, target)`` of each pair, reduced; half types are computed in float32."""
-    x, t = floating(input, name), as_tensor(target)
+    x, t = floating(input, name), named_tensor(target, "target")
     if x.array.shape != t.array.shape:
         raise ValueError(f"{name}: input {x.array.shape} and target {t.array.shape} must have the same shape")
     need_x, need_t = x.requires_grad, t.requires_grad
@@ -177,7 +177,7 @@ def binary_cross_entropy_with_logits(
     tensor([6.931472e-01, 1.000000e+03])
     """
     check_reduction(reduction)
-    shape = as_tensor(input).array.shape
+    shape = named_tensor(input, "input").array.shape
     w, v = _broadcastable("weight", weight, shape), _broadcastable("pos_weight", pos_weight, shape)
 
     def softplus(x: Array) -> Array:
@@ -201,7 +201,7 @@ def binary_cross_entropy_with_logits(
 def _broadcastable(name: str, value: Any, shape: tuple[int, ...]) -> Array | None:
     if value is None:
         return None
-    array = as_tensor(value).array
+    array = named_tensor(value, name).array
     if len(array.shape) > len(shape) or any(n not in (1, m) for n, m in zip(array.shape[::-1], shape[::-1])):
         raise ValueError(f"{name} must broadcast to the input's shape {shape}, got {array.shape}")
     return array
@@ -233,9 +233,10 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     >>> kl_div(np.log([[0.5, 0.5]]), np.array([[1.0, 0.0]]), reduction="batchmean")
     tensor(0.69314718, dtype=float64)
     """
-    if reduction != "batchmean":
+    check_flags(log_target=log_target)
+    if not isinstance(reduction, str) or reduction != "batchmean":
         check_reduction(reduction)
-    elif as_tensor(input).array.ndim == 0:
+    elif named_tensor(input, "input").array.ndim == 0:
         raise ValueError("kl_div: reduction='batchmean' needs at least 1 axis")
     if log_target:
         return _loss(
@@ -298,8 +299,8 @@ class BCEWithLogitsLoss(Loss):
 
     def __init__(self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None) -> None:
         super().__init__(reduction)
-        self.register_buffer("weight", None if weight is None else as_tensor(weight))
-        self.register_buffer("pos_weight", None if pos_weight is None else as_tensor(pos_weight))
+        self.register_buffer("weight", None if weight is None else named_tensor(weight, "weight"))
+        self.register_buffer("pos_weight", None if pos_weight is None else named_tensor(pos_weight, "pos_weight"))
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return binary_cross_entropy_with_logits(
@@ -311,7 +312,8 @@ class KLDivLoss(Loss):
     """Kullback-Leibler divergence of log-probabilities from probabilities (see `functional.kl_div`)."""
 
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
-        super().__init__("mean" if reduction == "batchmean" else reduction)
+        check_flags(log_target=log_target)
+        super().__init__("mean" if isinstance(reduction, str) and reduction == "batchmean" else reduction)
         self.reduction = reduction
         self.log_target = log_target
 

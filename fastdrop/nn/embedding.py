@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdrop._checks import check_int, check_p
+from fastdrop._checks import check_flags, check_int, check_p
 from fastdrop._core import Generator
 from fastdrop.functional import KEEP_ALL
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.creation import randn
 from fastdrop.nn.module import Module, Parameter
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
 from fastdrop.random import check_generator, chosen_generator
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def embedding(
             [0., 2.],
             [0., 0.]])
     """
-    tokens, w = as_tensor(input), as_tensor(weight)
+    tokens, w = named_tensor(input, "input"), named_tensor(weight, "weight")
     p = check_p(dropout)
     if w.array.ndim != 2 or w.array.dtype.kind != "f":
         raise RuntimeError(
@@ -88,6 +88,7 @@ def embedding(
         raise TypeError(f"embedding: tokens must be integers, got {tokens.array.dtype}; convert them with .long()")
     rows, width = w.array.shape
     padding = _row("padding_idx", padding_idx, rows)
+    check_flags(training=training)
     check_generator(generator)
     if tokens.array.size:
         for extreme in (tokens.array.min(), tokens.array.max()):
@@ -207,7 +208,7 @@ class Embedding(Module):
         >>> Embedding.from_pretrained(np.eye(3, dtype=np.float32))(np.array([1]))
         tensor([[0., 1., 0.]])
         """
-        weight = as_tensor(embeddings)
+        weight = named_tensor(embeddings, "embeddings")
         if weight.array.ndim != 2:
             raise ValueError(f"embeddings must have shape (V, D), got {weight.array.shape}")
         layer = cls.__new__(cls)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastdrop._checks import LIMIT, check_flags, check_int, is_int, shown
 from fastdrop.nn import buffers, kernels
 from fastdrop.nn import operations as ops
 from fastdrop.nn.activations import elu, leaky_relu, selu, sigmoid, silu, tanh
@@ -35,7 +36,7 @@ from fastdrop.nn.layer_norm import layer_norm
 from fastdrop.nn.losses import cross_entropy, mse_loss, nll_loss
 from fastdrop.nn.normalization import batch_norm
 from fastdrop.nn.softmax import softmax_dropout
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
 from fastdrop.nn.words import embedding_dropout, word_dropout
 from fastdrop.nn.zoneout import zoneout
 
@@ -72,22 +73,22 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
     >>> relu(np.array([-1.0, 0.0, 2.0], dtype=np.float32))
     tensor([0., 0., 2.])
     """
-    return ops.relu(as_tensor(input), inplace)
+    return ops.relu(named_tensor(input, "input"), inplace)
 
 
 def softmax(input: Any, dim: int) -> Tensor:
     """Return exp(input) / sum(exp(input)) along `dim`, safe from overflow."""
-    return as_tensor(input).softmax(dim)
+    return named_tensor(input, "input").softmax(dim)
 
 
 def log_softmax(input: Any, dim: int) -> Tensor:
     """Return log(softmax(input)) along `dim`, safe from overflow and underflow."""
-    return as_tensor(input).log_softmax(dim)
+    return named_tensor(input, "input").log_softmax(dim)
 
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Join the dimensions from `start_dim` to `end_dim` into one (see `Tensor.flatten`)."""
-    return as_tensor(input).flatten(start_dim, end_dim)
+    return named_tensor(input, "input").flatten(start_dim, end_dim)
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
@@ -112,12 +113,16 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     RuntimeError
         If shapes or dtypes do not fit.
     """
-    x, w = as_tensor(input), as_tensor(weight)
-    b = None if bias is None else as_tensor(bias)
+    x, w = named_tensor(input, "input"), named_tensor(weight, "weight")
+    b = None if bias is None else named_tensor(bias, "bias")
     if x.array.ndim == 0 or w.array.ndim != 2 or x.array.shape[-1] != w.array.shape[1]:
         raise RuntimeError(
-            f"linear: expected input of shape (..., {w.array.shape[-1]}) for weight of shape {w.array.shape}, "
-            f"got {x.array.shape}"
+            f"linear: expected input of shape (..., {w.array.shape[-1] if w.array.ndim else 'in'}) for weight of shape "
+            f"{w.array.shape}, got {x.array.shape}"
+        )
+    if b is not None and b.array.shape != (len(w.array),):
+        raise RuntimeError(
+            f"linear: bias must have shape ({len(w.array)},) for weight {w.array.shape}, got {b.array.shape}"
         )
     _same_dtype("linear", x, w, b)
     xa, wa = x.array, w.array
@@ -177,8 +182,8 @@ def conv2d(
     ValueError
         If stride, padding, dilation or groups is out of range.
     """
-    x, w = as_tensor(input), as_tensor(weight)
-    b = None if bias is None else as_tensor(bias)
+    x, w = named_tensor(input, "input"), named_tensor(weight, "weight")
+    b = None if bias is None else named_tensor(bias, "bias")
     if x.array.ndim == 3:
         return conv2d(x.unsqueeze(0), w, b, stride, padding, dilation, groups).squeeze(0)
     if x.array.ndim != 4 or w.array.ndim != 4:
@@ -188,7 +193,7 @@ def conv2d(
         )
     kernel = (w.array.shape[2], w.array.shape[3])
     geometry = conv_geometry(kernel, stride, padding, dilation)
-    if groups < 1 or w.array.shape[0] % groups:
+    if check_int("conv2d: groups", groups, -LIMIT, LIMIT) < 1 or w.array.shape[0] % groups:
         raise ValueError(f"conv2d: groups must divide the {w.array.shape[0]} output channels, got {groups}")
     expected = w.array.shape[1] * groups
     if x.array.shape[1] != expected:
@@ -255,6 +260,7 @@ def max_pool2d(
     tensor([[[ 5.,  7.],
              [13., 15.]]])
     """
+    check_flags(ceil_mode=ceil_mode)
     x = floating(input, "max_pool2d")
     if x.array.ndim == 3:
         return max_pool2d(x.unsqueeze(0), kernel_size, stride, padding, dilation, ceil_mode).squeeze(0)
@@ -301,10 +307,12 @@ def pair(name: str, value: Any, least: int) -> tuple[int, int]:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(values) == 1:
         values = values * 2
-    if len(values) != 2 or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values):
-        raise TypeError(f"{name} must be an int or a pair of ints, got {value!r}")
+    if len(values) != 2 or not all(is_int(v) for v in values):
+        raise TypeError(f"{name} must be an int or a pair of ints, got {shown(value)}")
     if min(values) < least:
-        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+        raise ValueError(f"{name} must be at least {least}, got {shown(value)}")
+    if max(values) >= 2**30:
+        raise ValueError(f"{name} must be below 2**30, got {shown(value)}")
     return int(values[0]), int(values[1])
 
 
@@ -316,7 +324,7 @@ def conv_geometry(kernel: tuple[int, int], stride: Any, padding: Any, dilation: 
     if padding == "valid":
         return kernels.Geometry(kernel, steps, (0, 0), spread)
     if padding != "same":
-        raise ValueError(f"Invalid padding string {padding!r}, should be one of 'valid', 'same'")
+        raise ValueError(f"Invalid padding string {shown(padding)}, should be one of 'valid', 'same'")
     if steps != (1, 1):
         raise ValueError("padding='same' is not supported for strided convolutions")
     total = (spread[0] * (kernel[0] - 1), spread[1] * (kernel[1] - 1))

@@ -8,10 +8,9 @@ from fastdrop._core import fused, inverted_scale
 from fastdrop.functional import KEEP_ALL, check_p
 from fastdrop.fused import check_activation, second_input
 from fastdrop.nn.autograd import record
-from fastdrop.nn.creation import floating
 from fastdrop.nn.dropout import Dropout, DropoutBase
-from fastdrop.nn.dropouts import draw
-from fastdrop.nn.tensor import as_tensor
+from fastdrop.nn.dropouts import checked_input, draw
+from fastdrop.nn.tensor import named_tensor
 
 if TYPE_CHECKING:
     from fastdrop import Generator
@@ -52,8 +51,8 @@ def activation_dropout(
     """
     p = check_p(p)
     check_activation(activation)
-    x = floating(input, "activation_dropout")
-    b = None if bias is None else as_tensor(bias)
+    x = checked_input("activation_dropout", input, training, generator=generator)
+    b = None if bias is None else named_tensor(bias, "bias")
     if b is not None:
         second_input(x.array, b.array, "bias", None)
     mask = draw(x, p, None, generator, False, "activation_dropout") if training and p else KEEP_ALL
@@ -88,7 +87,7 @@ def dropout_add(
     tensor([7., 9.])
     """
     p = check_p(p)
-    x, r = floating(input, "dropout_add"), as_tensor(residual)
+    x, r = checked_input("dropout_add", input, training, generator=generator), named_tensor(residual, "residual")
     second_input(x.array, r.array, "residual", None)
     mask = draw(x, p, None, generator, False, "dropout_add") if training and p else KEEP_ALL
     scale = inverted_scale(mask.p)

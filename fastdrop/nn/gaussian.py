@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastdrop._checks import check_flags
 from fastdrop._core import Generator
 from fastdrop.functional import check_p
 from fastdrop.gaussian import check_std, dropout_std
 from fastdrop.nn.autograd import check_inplace
-from fastdrop.nn.creation import floating
 from fastdrop.nn.dropout import DropoutBase
-from fastdrop.nn.dropouts import dropout, masked
+from fastdrop.nn.dropouts import checked_input, dropout, masked
 from fastdrop.nn.module import Module
 from fastdrop.random import check_generator, chosen_generator
 
@@ -70,7 +70,7 @@ def gaussian_dropout(
     tensor([1., 1., 1.])
     """
     p = check_p(p)
-    x = floating(input, "gaussian_dropout")
+    x = checked_input("gaussian_dropout", input, training, inplace, generator)
     if not training or p == 0:
         return x
     if p == 1:
@@ -104,7 +104,7 @@ def gaussian_noise(
     tensor([1., 1., 1.])
     """
     std = check_std(std)
-    x = floating(input, "gaussian_noise")
+    x = checked_input("gaussian_noise", input, training, inplace, generator)
     if not training or std == 0:
         return x
     return _apply("gaussian_noise", x, std, "additive", inplace, generator)
@@ -158,6 +158,7 @@ class GaussianNoise(Module):
         check_std(std)
         check_generator(generator)
         self.std = std
+        check_flags(inplace=inplace)
         self.inplace = inplace
         self.generator = generator
 

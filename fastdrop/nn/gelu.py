@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastdrop._checks import shown
 from fastdrop._core import fused
 from fastdrop.functional import KEEP_ALL
 from fastdrop.nn.autograd import Array, record
@@ -70,7 +71,7 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
 def _name(approximate: Any) -> str:
     """The activation's name in the kernels."""
     if not isinstance(approximate, str) or approximate not in _NAMES:
-        raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
+        raise ValueError(f"approximate must be 'none' or 'tanh', got {shown(approximate)}")
     return _NAMES[approximate]
 
 

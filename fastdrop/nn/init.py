@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastdrop._checks import check_real
+from fastdrop._checks import check_real, shown
 from fastdrop.nn.autograd import Array, no_grad
 from fastdrop.nn.creation import numpy_generator
 from fastdrop.nn.tensor import Tensor
@@ -61,10 +61,10 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     >>> calculate_gain("leaky_relu", 1.0)
     1.0
     """
-    if nonlinearity == "leaky_relu":
+    if isinstance(nonlinearity, str) and nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + (0.01 if param is None else check_real("param", param)) ** 2))
     if not isinstance(nonlinearity, str) or nonlinearity not in _GAINS:
-        raise ValueError(f"Unsupported nonlinearity {nonlinearity!r}, use leaky_relu, {', '.join(_GAINS)}")
+        raise ValueError(f"Unsupported nonlinearity {shown(nonlinearity)}, use leaky_relu, {', '.join(_GAINS)}")
     return _GAINS[nonlinearity]
 
 
@@ -259,7 +259,7 @@ def kaiming_normal_(
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     fans = dict(zip(("fan_in", "fan_out"), _fans(tensor)))
     if not isinstance(mode, str) or mode not in fans:
-        raise ValueError(f"Mode {mode!r} not supported, please use one of fan_in, fan_out")
+        raise ValueError(f"Mode {shown(mode)} not supported, please use one of fan_in, fan_out")
     return calculate_gain(nonlinearity, a) / math.sqrt(max(fans[mode], 1))
 
 
@@ -322,6 +322,8 @@ def _checked(tensor: Tensor) -> Tensor:
         raise TypeError(f"expected a Tensor to fill, got a {type(tensor).__name__}")
     if tensor.array.dtype.kind != "f":
         raise TypeError(f"expected a tensor of floating dtype to fill, got {tensor.array.dtype}")
+    if not tensor.array.flags.writeable:
+        raise ValueError("tensor has to be one that can be written to, but its memory is read-only")
     return tensor
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdrop._checks import check_ints, check_real
+from fastdrop._checks import check_flags, check_real, check_shape, shown
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.creation import floating
+from fastdrop.nn.dtypes import floating_dtype
 from fastdrop.nn.module import Module, Parameter
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ def layer_norm(
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
     x = floating(input, "layer_norm")
-    w, b = (None if t is None else as_tensor(t) for t in (weight, bias))
+    w, b = (None if t is None else named_tensor(t, n) for t, n in ((weight, "weight"), (bias, "bias")))
     shape, eps = _checked_shape(normalized_shape), _checked_eps(eps)
     _check(x, shape, w, b)
     dtype = np.promote_types(x.array.dtype, np.float32)
@@ -112,16 +113,16 @@ def layer_norm(
 
 
 def _checked_shape(normalized_shape: Any) -> tuple[int, ...]:
-    shape = check_ints("normalized_shape", normalized_shape, 0)
+    shape = check_shape(normalized_shape, "normalized_shape")
     if not shape:
-        raise ValueError(f"normalized_shape must name at least one axis, got {normalized_shape!r}")
+        raise ValueError(f"normalized_shape must name at least one axis, got {shown(normalized_shape)}")
     return shape
 
 
 def _checked_eps(eps: Any) -> float:
     value = check_real("eps", eps)
     if not value >= 0:
-        raise ValueError(f"eps must not be negative, got {eps!r}")
+        raise ValueError(f"eps must not be negative, got {shown(eps)}")
     return value
 
 
@@ -184,10 +185,12 @@ class LayerNorm(Module):
         super().__init__()
         self.normalized_shape = _checked_shape(normalized_shape)
         self.eps = _checked_eps(eps)
+        check_flags(elementwise_affine=elementwise_affine, bias=bias)
+        wanted = floating_dtype(dtype)
         self.elementwise_affine = elementwise_affine
         for name, value in (("weight", 1), ("bias", 0)):
             there = elementwise_affine and (bias or name == "weight")
-            made = Parameter(np.full(self.normalized_shape, value, dtype)) if there else None
+            made = Parameter(np.full(self.normalized_shape, value, wanted)) if there else None
             self.register_parameter(name, made)
 
     def forward(self, input: Any) -> Tensor:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastdrop._checks import LIMIT, check_flags, check_int, check_real, check_shape, is_int, shown
 from fastdrop.nn import functional as F
-from fastdrop.nn.creation import numpy_generator
+from fastdrop.nn.dtypes import floating_dtype
 from fastdrop.nn.losses import Loss
 from fastdrop.nn.module import Module, Parameter
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
+from fastdrop.random import chosen_generator, refunding
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,8 +24,8 @@ __all__ = ["Conv2d", "Flatten", "Identity", "Linear", "MaxPool2d", "ReLU"]
 
 
 def check_count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive int, got {value!r}")
+    if not is_int(value) or not 1 <= value < 2**63:
+        raise ValueError(f"{name} must be a positive int, got {shown(value)}")
     return int(value)
 
 
@@ -36,18 +38,22 @@ class _Weighted(Module):
     def _init_weights(
         self, shape: tuple[int, ...], bias: bool, dtype: npt.DTypeLike, generator: Generator | None
     ) -> None:
+        check_flags(bias=bias)
+        wanted = floating_dtype(dtype)
+        check_shape(shape, "weight's shape")
         bound = 1 / math.sqrt(math.prod(shape[1:]))
-        rng = numpy_generator(generator)
+        with refunding(chosen_generator(generator)) as taken:  # where there is no memory
+            rng = taken.numpy()
 
-        def uniform(size: tuple[int, ...]) -> Parameter:
-            values = rng.random(size, dtype=np.float64 if np.dtype(dtype) == np.float64 else np.float32)
-            return Parameter(((values * 2 - 1) * bound).astype(dtype, copy=False))
+            def uniform(size: tuple[int, ...]) -> Parameter:
+                values = rng.random(size, dtype=np.float64 if wanted == np.float64 else np.float32)
+                return Parameter(((values * 2 - 1) * bound).astype(wanted, copy=False))
 
-        self.weight = uniform(shape)
-        if bias:
-            self.bias = uniform(shape[:1])
-        else:
-            self.register_parameter("bias", None)
+            self.weight = uniform(shape)
+            if bias:
+                self.bias = uniform(shape[:1])
+            else:
+                self.register_parameter("bias", None)
 
 
 class Linear(_Weighted):
@@ -192,6 +198,7 @@ class MaxPool2d(Module):
         ):
             F.pair(name, value, least)
             setattr(self, name, value)
+        check_flags(ceil_mode=ceil_mode)
         self.ceil_mode = ceil_mode
 
     def forward(self, input: Any) -> Tensor:
@@ -209,8 +216,8 @@ class Flatten(Module):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim = start_dim
-        self.end_dim = end_dim
+        self.start_dim = check_int("start_dim", start_dim, -LIMIT, LIMIT)
+        self.end_dim = check_int("end_dim", end_dim, -LIMIT, LIMIT)
 
     def forward(self, input: Any) -> Tensor:
         return F.flatten(input, self.start_dim, self.end_dim)
@@ -224,6 +231,7 @@ class ReLU(Module):
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
+        check_flags(inplace=inplace)
         self.inplace = inplace
 
     def forward(self, input: Any) -> Tensor:
@@ -240,7 +248,7 @@ class Identity(Module):
         super().__init__()
 
     def forward(self, input: Any) -> Tensor:
-        return as_tensor(input)
+        return named_tensor(input, "input")
 
 
 class MSELoss(Loss):
@@ -255,7 +263,7 @@ class NLLLoss(Loss):
 
     def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        self.register_buffer("weight", None if weight is None else as_tensor(weight))
+        self.register_buffer("weight", None if weight is None else named_tensor(weight, "weight"))
         self.ignore_index = ignore_index
 
     def forward(self, input: Any, target: Any) -> Tensor:
@@ -274,8 +282,10 @@ class CrossEntropyLoss(Loss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(reduction)
-        self.register_buffer("weight", None if weight is None else as_tensor(weight))
+        self.register_buffer("weight", None if weight is None else named_tensor(weight, "weight"))
         self.ignore_index = ignore_index
+        if not 0 <= check_real("label_smoothing", label_smoothing) <= 1:
+            raise ValueError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
         self.label_smoothing = label_smoothing
 
     def forward(self, input: Any, target: Any) -> Tensor:

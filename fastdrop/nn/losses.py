@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastdrop._checks import LIMIT, check_int, check_real, shown
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.module import Module
 from fastdrop.nn.operations import log_softmax_values
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,8 +20,8 @@ _REDUCTIONS = ("mean", "sum", "none")
 
 
 def check_reduction(reduction: str) -> None:
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"{reduction!r} is not a valid value for reduction, use one of {_REDUCTIONS}")
+    if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
+        raise ValueError(f"{shown(reduction)} is not a valid value for reduction, use one of {_REDUCTIONS}")
 
 
 class Loss(Module):
@@ -37,7 +38,7 @@ class Loss(Module):
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """Return the mean (sum, or each) of ``(input - target) ** 2``; both have the same shape."""
     check_reduction(reduction)
-    x, y = as_tensor(input), as_tensor(target)
+    x, y = named_tensor(input, "input"), named_tensor(target, "target")
     if x.array.shape != y.array.shape:
         raise ValueError(f"mse_loss: input {x.array.shape} and target {y.array.shape} must have the same shape")
     difference = x - y
@@ -68,8 +69,8 @@ def nll_loss(
         If `reduction`, the shape, the dtype or a class number of `target` does not fit.
     """
     check_reduction(reduction)
-    x = as_tensor(input)
-    share, total = _shares(x.array, as_tensor(target).array, weight, ignore_index, 0.0)
+    x = named_tensor(input, "input")
+    share, total = _shares(x.array, named_tensor(target, "target").array, weight, ignore_index, 0.0)
     axis = _class_axis(x.array)
     losses = _losses(share, x.array, axis)
     return reduced("nll_loss", losses, (x,), reduction, total, lambda g: (-share * np.expand_dims(g, axis),))
@@ -115,11 +116,11 @@ def cross_entropy(
     np.True_
     """
     check_reduction(reduction)
-    if not 0 <= label_smoothing <= 1:
+    if not 0 <= check_real("label_smoothing", label_smoothing) <= 1:
         raise ValueError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    x = as_tensor(input)
+    x = named_tensor(input, "input")
     axis = _class_axis(x.array)
-    share, total = _shares(x.array, as_tensor(target).array, weight, ignore_index, label_smoothing)
+    share, total = _shares(x.array, named_tensor(target, "target").array, weight, ignore_index, label_smoothing)
     log_p = log_softmax_values(x.array, axis)
     losses = _losses(share, log_p, axis)
 
@@ -152,7 +153,7 @@ def _shares(x: Array, target: Array, weight: Any, ignore: int, smoothing: float)
     column = tuple(classes if i == axis else 1 for i in range(x.ndim))
     weights = None
     if weight is not None:
-        weights = as_tensor(weight).array.astype(x.dtype)
+        weights = named_tensor(weight, "weight").array.astype(x.dtype)
         if weights.shape != (classes,):
             raise RuntimeError(f"weight must have shape ({classes},), one for each class, got {weights.shape}")
         weights = weights.reshape(column)
@@ -171,7 +172,7 @@ def _shares(x: Array, target: Array, weight: Any, ignore: int, smoothing: float)
         expected = x.shape[:axis] + x.shape[axis + 1 :]
         if target.shape != expected:
             raise ValueError(f"Expected target of shape {expected} for input of shape {x.shape}, got {target.shape}")
-        counted = target != ignore
+        counted = target != check_int("ignore_index", ignore, -LIMIT, LIMIT - 1)
         outside = counted & ((target < 0) | (target >= classes))
         if outside.any():
             raise IndexError(f"Target {target[outside].flat[0]} is out of bounds for {classes} classes.")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastdrop._checks import check_int
+from fastdrop._checks import check_flags, check_int, shown
 from fastdrop._core import Generator, apply_masks
 from fastdrop.broadcast import feature_shape, locked_shape, path_shape, token_shape
 from fastdrop.functional import noise_shape_to_mask_shape
@@ -25,8 +25,8 @@ from fastdrop.nn.autograd import Array, enable_grad, no_grad
 from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.mc_sums import MCPrediction, Sums
 from fastdrop.nn.module import Module, Sequential
-from fastdrop.nn.tensor import Tensor, as_tensor
-from fastdrop.random import default_generator, drawing_from
+from fastdrop.nn.tensor import Tensor, named_tensor
+from fastdrop.random import default_generator, drawing_from, refunding
 
 __all__ = ["MCPrediction", "mc_dropout", "mc_predict"]
 
@@ -129,8 +129,11 @@ class mc_dropout:
 
     def __init__(self, model: Module, seed: Seed | None = None, t: int | None = None, *, grad: bool = False) -> None:
         _check_model(model)
+        check_flags(grad=grad)
         if (seed is None) != (t is None):
-            raise ValueError(f"seed and t name a pass together: give both or neither, but got seed={seed!r}, t={t!r}")
+            raise ValueError(
+                f"seed and t name a pass together: give both or neither, but got seed={shown(seed)}, t={shown(t)}"
+            )
         self._model = model
         self._grad = grad
         self._pass = None if seed is None else (_seed_sequence(seed), _check_t(t))
@@ -192,7 +195,7 @@ def _is_ours(module: Module) -> bool:
 
 def _run(modules: list[Module], x: Array) -> Any:
     # What passes share is copied first: a module may work in place.
-    value: Any = as_tensor(x)
+    value: Any = named_tensor(x, "x")
     for module in modules:
         value = module(value)
     return value
@@ -318,8 +321,11 @@ def mc_predict(
     _check_model(model)
     T = check_int("T", T, 1, 2**32)
     if not isinstance(kind, str) or kind not in ("regression", "classification"):
-        raise ValueError(f"kind has to be 'regression' or 'classification', but got {kind!r}")
-    array = x.array if isinstance(x, Tensor) else np.asarray(x)
+        raise ValueError(f"kind has to be 'regression' or 'classification', but got {shown(kind)}")
+    check_flags(return_samples=return_samples)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress has to be a function of two numbers or None, but got {shown(progress)}")
+    array = named_tensor(x, "x").array
     batches = [array]
     if batch_size is not None:
         size = check_int("batch_size", batch_size, 1, 2**63 - 1)
@@ -327,7 +333,11 @@ def mc_predict(
             raise ValueError("x has to have an axis of examples for batch_size, but has none")
         batches = [array[start : start + size] for start in range(0, max(len(array), 1), size)]
     if seed is None:
-        seed = int(default_generator().numpy().integers(2**63))
+        with refunding(default_generator()) as rng:
+            drawn = int(rng.numpy().integers(2**63))
+            return mc_predict(
+                model, x, T, drawn, kind=kind, batch_size=batch_size, return_samples=return_samples, progress=progress
+            )
     seq = _seed_sequence(seed)
     calls = np.zeros(T if len(batches) > 1 else 0, np.uint64)  # where each pass goes on with the next batch
 

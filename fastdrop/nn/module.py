@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fastdrop._checks import LIMIT, as_array, check_flags, check_int, shown
 from fastdrop.nn.autograd import DETACHED
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.dtypes import floating_dtype
+from fastdrop.nn.tensor import Tensor, named_tensor
 
 _M = TypeVar("_M", bound="Module")
 
@@ -25,7 +27,7 @@ class Parameter(Tensor):
     """
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        source = as_tensor(data)
+        source = named_tensor(data, "data")
         super().__init__(source.array)
         # The same memory, so the same count of in-place changes.
         self.storage = source.storage
@@ -169,7 +171,7 @@ class Module:
         """Add a submodule under a name that need not be an identifier."""
         self._check_name("module", name, self.__dict__.get("_modules", {}))
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"{type(module).__name__} is not a Module subclass")
+            raise TypeError(f"module has to be a Module, but a {type(module).__name__} is not a Module subclass")
         self._modules[name] = module
 
     register_module = add_module
@@ -232,7 +234,7 @@ class Module:
     def train(self: _M, mode: bool = True) -> _M:
         """Set training mode for this module and all below it."""
         if not isinstance(mode, bool):
-            raise ValueError("training mode is expected to be boolean")
+            raise ValueError(f"training mode is expected to be boolean, but got {shown(mode)}")
         for module in self.modules():
             module.training = mode
         return self
@@ -286,6 +288,7 @@ class Module:
         RuntimeError
             Naming every missing or unexpected key and every wrong shape.
         """
+        check_flags(strict=strict)
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
         own = self.state_dict()
@@ -331,7 +334,7 @@ class Module:
 
     def to(self: _M, dtype: Any) -> _M:
         """Make every floating parameter and buffer of `dtype`; ``"cpu"`` is taken and does nothing."""
-        return self if isinstance(dtype, str) and dtype == "cpu" else self._cast(np.dtype(dtype))
+        return self if isinstance(dtype, str) and dtype == "cpu" else self._cast(floating_dtype(dtype))
 
     # --- repr ---------------------------------------------------------------------------------------------------
 
@@ -373,10 +376,10 @@ def _all_paths(module: Module, prefix: str = "") -> Iterator[tuple[str, Module]]
 
 def _values(name: str, value: Any, own: Tensor) -> Any:
     """Return what is to be copied into `own`, in its dtype."""
-    if not isinstance(value, Tensor) and hasattr(value, "detach"):
+    if not isinstance(value, Tensor) and hasattr(value, "detach") and hasattr(value, "dtype"):
         value = value.detach()
         value = value.float() if "bfloat16" in str(value.dtype) else value
-    array = value.array if isinstance(value, Tensor) else np.asarray(value)
+    array = value.array if isinstance(value, Tensor) else as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: cannot load values of dtype {array.dtype} into a tensor of dtype {own.dtype}")
     return array.astype(own.dtype, copy=False)
@@ -445,7 +448,7 @@ class ModuleList(Module):
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(modules or ())
+        self.extend(() if modules is None else modules)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._modules.values())
@@ -468,6 +471,8 @@ class ModuleList(Module):
 
     def extend(self, modules: Iterable[Module]) -> ModuleList:
         """Add modules at the end, and return this list."""
+        if not isinstance(modules, Iterable):
+            raise TypeError(f"modules has to be an iterable of Modules, but got {shown(modules)}")
         for module in modules:
             self.append(module)
         return self
@@ -489,6 +494,6 @@ class ModuleList(Module):
 
 def _key_at(modules: Mapping[str, Any], index: int) -> str:
     size = len(modules)
-    if not -size <= index < size:
-        raise IndexError(f"index {index} is out of range")
+    if not -size <= check_int("index", index, -LIMIT, LIMIT) < size:
+        raise IndexError(f"index {index} is out of range for {size} modules")
     return list(modules)[index]

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdrop._checks import LIMIT, check_int, check_p
+from fastdrop._checks import LIMIT, check_flags, check_int, check_p, check_shape
 from fastdrop._core import Generator
 from fastdrop.nn import functional as F
 from fastdrop.nn.attention import attention_weights, causal_bias, multi_head_attention
 from fastdrop.nn.creation import numpy_generator
+from fastdrop.nn.dtypes import floating_dtype
 from fastdrop.nn.layers import Linear
 from fastdrop.nn.module import Module, Parameter
-from fastdrop.nn.tensor import Tensor, as_tensor
-from fastdrop.random import check_generator
+from fastdrop.nn.tensor import Tensor, as_tensor, named_tensor
+from fastdrop.random import check_generator, chosen_generator, refunding
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -100,10 +101,16 @@ class MultiheadAttention(Module):
         self.kdim = self.embed_dim if kdim is None else check_int("kdim", kdim, 1, LIMIT)
         self.vdim = self.embed_dim if vdim is None else check_int("vdim", vdim, 1, LIMIT)
         check_p(dropout)
+        check_flags(bias=bias, batch_first=batch_first)
         check_generator(generator)
         self.dropout = dropout
         self.batch_first = batch_first
         self.generator = generator
+        with refunding(chosen_generator(generator)):  # where there is no memory
+            self._init_weights(bias, floating_dtype(dtype), generator)
+
+    def _init_weights(self, bias: bool, dtype: np.dtype[Any], generator: Generator | None) -> None:
+        check_shape((3 * self.embed_dim, max(self.embed_dim, self.kdim, self.vdim)), "weight's shape")
         e, rng = self.embed_dim, numpy_generator(generator)
 
         def uniform(rows: int, columns: int) -> Parameter:
@@ -157,7 +164,7 @@ class MultiheadAttention(Module):
             those that were used, after dropout. A query that may attend to no key has zeros.
         """
         # Self-attention on an array is to take the same one product as on a tensor, and so round alike.
-        made = {id(t): as_tensor(t) for t in (query, key, value)}
+        made = {id(t): named_tensor(t, n) for t, n in ((query, "query"), (key, "key"), (value, "value"))}
         q, k, v = (made[id(t)] for t in (query, key, value))
         p = check_p(self.dropout)
         self._check(q, k, v)
@@ -227,7 +234,7 @@ class MultiheadAttention(Module):
         ):
             if given is None:
                 continue
-            mask = as_tensor(given)
+            mask = named_tensor(given, name)
             if mask.shape not in shapes or (mask.shape == (s,) and n != 1):
                 raise RuntimeError(
                     f"MultiheadAttention: {name} must have shape {shapes[0]} or {shapes[1]}, got {mask.shape}"

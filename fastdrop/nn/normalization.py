@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdrop._checks import check_int, check_real
+from fastdrop._checks import check_flags, check_int, check_real
 from fastdrop.nn.autograd import Array, record
+from fastdrop.nn.dtypes import floating_dtype
 from fastdrop.nn.module import Module, Parameter
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -108,9 +109,10 @@ def batch_norm(
     tensor([[-1.],
             [ 1.]])
     """
-    x = as_tensor(input)
+    check_flags(training=training)
+    x = named_tensor(input, "input")
     given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    tensors = {name: as_tensor(value) for name, value in given.items() if value is not None}
+    tensors = {name: named_tensor(value, name) for name, value in given.items() if value is not None}
     _check(x.array, tensors, training, check_real("eps", eps))
     momentum = check_real("momentum", momentum)
     w, b = tensors.get("weight"), tensors.get("bias")
@@ -218,12 +220,14 @@ class _BatchNorm(Module):
         self.num_features = check_int("num_features", num_features, 1, 2**63 - 1)
         self.eps = check_real("eps", eps)
         self.momentum = None if momentum is None else check_real("momentum", momentum, "a real number or None")
+        check_flags(affine=affine, track_running_stats=track_running_stats, bias=bias)
+        wanted = floating_dtype(dtype)
         self.affine = affine
         self.track_running_stats = track_running_stats
         size = self.num_features
-        self.register_parameter("weight", Parameter(np.ones(size, dtype)) if affine else None)
-        self.register_parameter("bias", Parameter(np.zeros(size, dtype)) if affine and bias else None)
-        tracked = {"running_mean": np.zeros(size, dtype), "running_var": np.ones(size, dtype)}
+        self.register_parameter("weight", Parameter(np.ones(size, wanted)) if affine else None)
+        self.register_parameter("bias", Parameter(np.zeros(size, wanted)) if affine and bias else None)
+        tracked = {"running_mean": np.zeros(size, wanted), "running_var": np.ones(size, wanted)}
         for name, start in {**tracked, "num_batches_tracked": np.zeros((), np.int64)}.items():
             self.register_buffer(name, Tensor(start) if track_running_stats else None)
 
@@ -234,7 +238,7 @@ class _BatchNorm(Module):
                 buffer.copy_(value)
 
     def forward(self, input: Any) -> Tensor:
-        x = as_tensor(input)
+        x = named_tensor(input, "input")
         if x.array.ndim not in self._ranks:
             raise ValueError(f"expected {' or '.join(f'{n}D' for n in self._ranks)} input (got {x.array.ndim}D input)")
         batches = self.num_batches_tracked

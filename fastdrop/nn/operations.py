@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from fastdrop._checks import LIMIT, check_int
+from fastdrop._checks import LIMIT, check_flags, check_int, shown
 from fastdrop.nn import rectifier
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace, replace_node
 
@@ -46,7 +46,7 @@ def operand(value: Any, tensor: Tensor) -> Any:
     """
     if hasattr(value, "graph_version"):
         return value
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub":
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiub" and value.dtype.itemsize <= 8:
         if value.ndim:
             return tensor.detached(np.asarray(value))
         value = value.item()
@@ -55,7 +55,15 @@ def operand(value: Any, tensor: Tensor) -> Any:
     kind = tensor.array.dtype.kind
     keeps = kind == "f" or (kind in "iu" and type(value) is int)
     dtype = tensor.array.dtype if keeps else np.float32 if isinstance(value, float) else None
-    return tensor.detached(np.asarray(value, dtype))
+    try:
+        number = np.asarray(value, dtype)
+    except OverflowError:
+        raise ValueError(
+            f"the other operand has to be a number that {tensor.array.dtype} holds, but got {shown(value)}"
+        ) from None
+    if number.dtype.kind not in "fiub":
+        raise ValueError(f"the other operand has to be a number that int64 holds, but got {shown(value)}")
+    return tensor.detached(number)
 
 
 def reflected(operation: Callable[[Any, Any], Any], value: Any, tensor: Tensor) -> Any:
@@ -172,6 +180,8 @@ def matmul(left: Tensor, other: Any) -> Any:
 def reduced_sum(x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
     """Return the sum over `dim`."""
     shape = x.array.shape
+    check_flags(keepdim=keepdim)
+    dim = checked_axes("sum", dim, len(shape))
     return record(
         "sum",
         x.array.sum(axis=dim, keepdims=keepdim, dtype=None if x.array.dtype.kind == "f" else np.int64),
@@ -187,6 +197,8 @@ def reduced_mean(x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
             f"mean(): could not infer output dtype. Input dtype must be a floating point dtype. Got: {x.array.dtype}"
         )
     shape = x.array.shape
+    check_flags(keepdim=keepdim)
+    dim = checked_axes("mean", dim, len(shape))
     y = x.array.mean(axis=dim, keepdims=keepdim)
     share = max(np.size(y), 1) / max(x.array.size, 1)
     return record(
@@ -212,6 +224,7 @@ def largest(x: Tensor) -> Tensor:
 def largest_along(x: Tensor, dim: int, keepdim: bool) -> tuple[Tensor, Array]:
     """Return the largest elements along `dim` and their indices; the first of equal ones takes the gradient."""
     shape = x.array.shape
+    dim = checked_axis("max", dim, len(shape))
     indices = np.expand_dims(x.array.argmax(axis=dim), dim)
     values = np.take_along_axis(x.array, indices, dim)
 
@@ -235,10 +248,9 @@ def joined_shape(shape: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[
     ndim = len(shape)
     if ndim == 0:
         return (1,)
-    for name, dim in (("start_dim", start_dim), ("end_dim", end_dim)):
-        if not -ndim <= dim < ndim:
-            raise IndexError(f"flatten: {name}={dim} is out of range for a {ndim}-d tensor [{-ndim}, {ndim - 1}]")
-    first, last = start_dim % ndim, end_dim % ndim
+    first, last = (
+        checked_axis("flatten", dim, ndim, name) for name, dim in (("start_dim", start_dim), ("end_dim", end_dim))
+    )
     if first > last:
         raise RuntimeError(f"flatten: start_dim={start_dim} cannot come after end_dim={end_dim}")
     # The joined size is computed rather than left to -1, which an empty array leaves undetermined.
@@ -260,7 +272,12 @@ def index(x: Tensor, key: Any) -> Tensor:
             np.add.at(dx, key, dy)  # An index array may name an element twice; assignment would lose one of them.
         return (dx,)
 
-    return record("getitem", x.array[key], (x,), scatter, view=basic)
+    try:
+        # A view of its own: an index's own code may set the array's shape while NumPy looks at it.
+        y = x.array.view()[key]
+    except OverflowError:
+        raise IndexError(f"index {shown(key)} is out of bounds for a tensor of shape {shape}") from None
+    return record("getitem", y, (x,), scatter, view=basic)
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -299,7 +316,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     first = arrays[0].shape
     if not first:
         raise RuntimeError("cat: zero-dimensional tensors cannot be joined; use stack")
-    axis = _axis("cat", dim, len(first))
+    axis = checked_axis("cat", dim, len(first))
     for position, array in enumerate(arrays):
         if array.shape[:axis] + array.shape[axis + 1 :] != first[:axis] + first[axis + 1 :]:
             raise RuntimeError(
@@ -339,7 +356,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             [0., 1.]])
     """
     arrays = _arrays("stack", tensors)
-    axis = _axis("stack", dim, arrays[0].ndim + 1)
+    axis = checked_axis("stack", dim, arrays[0].ndim + 1)
     for position, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
             raise RuntimeError(
@@ -361,10 +378,24 @@ def _arrays(name: str, tensors: Any) -> list[Array]:
     return [tensor.array for tensor in tensors]
 
 
-def _axis(name: str, dim: int, ndim: int) -> int:
-    if not -ndim <= dim < ndim:
-        raise IndexError(f"{name}: dim={dim} is out of range, expected it in [{-ndim}, {ndim - 1}]")
-    return dim % ndim
+def checked_axis(name: str, dim: Any, ndim: int, what: str = "dim") -> int:
+    """Return the argument `what` of an operation called `name`, an axis of `ndim`, counted from the start."""
+    axis = check_int(f"{name}: {what}", dim, -LIMIT, LIMIT)
+    if not -ndim <= axis < ndim:
+        raise IndexError(f"{name}: {what}={axis} is out of range, expected it in [{-ndim}, {ndim - 1}]")
+    return axis % ndim
+
+
+def checked_axes(name: str, dim: Any, ndim: int) -> Any:
+    """Return the axes that a reduction goes over, None for all of them."""
+    if dim is None:
+        return None
+    if not isinstance(dim, (tuple, list)):
+        return None if ndim == 0 and dim in (0, -1) else checked_axis(name, dim, ndim)
+    axes = tuple(checked_axis(name, d, ndim) for d in dim)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{name}: dim has to name each axis once, but got {shown(dim)}")
+    return axes
 
 
 def _common_dtype(arrays: Sequence[Array]) -> Any:
@@ -374,6 +405,7 @@ def _common_dtype(arrays: Sequence[Array]) -> Any:
 
 def relu(x: Tensor, inplace: bool = False) -> Tensor:
     """Return max(x, 0); backward keeps a byte per element, and neither the input nor the result."""
+    check_flags(inplace=inplace)
     if inplace:
         check_inplace(x, "relu")
     y, gradient = rectifier.relu(x.array, inplace, x.will_record())
@@ -403,7 +435,7 @@ def check_floating(array: Array, name: str) -> None:
 
 def _checked_dim(name: str, x: Tensor, dim: Any) -> int:
     check_floating(x.array, name)
-    return _axis(name, check_int("dim", dim, -LIMIT, LIMIT), x.array.ndim)
+    return checked_axis(name, dim, x.array.ndim)
 
 
 def softmax(x: Tensor, dim: int) -> Tensor:
@@ -424,6 +456,10 @@ def log_softmax(x: Tensor, dim: int) -> Tensor:
 
 def log_softmax_values(x: Array, dim: int) -> Array:
     """Return log(softmax(x)) of an array, subtracting the maximum first so that nothing overflows."""
-    y: Array = x - x.max(axis=dim, keepdims=True)
+    y: Array
+    if not x.size:  # no row has a maximum
+        y = x.copy()
+        return y
+    y = x - x.max(axis=dim, keepdims=True)
     y -= np.log(np.exp(y).sum(axis=dim, keepdims=True))
     return y

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastdrop._checks import check_real
+from fastdrop._checks import check_flags, check_real, check_shape, shown
 from fastdrop._core import Generator, Mask
 from fastdrop.nn import functional as F
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.creation import numpy_generator
+from fastdrop.nn.dtypes import floating_dtype
 from fastdrop.nn.layers import check_count
 from fastdrop.nn.module import Module, Parameter
 from fastdrop.nn.operations import cat, stack
 from fastdrop.nn.recurrence import Cell, GRUCell, LSTMCell, Recurrence, ReLUCell, Share, TanhCell, Weights
-from fastdrop.nn.tensor import Tensor, as_tensor
-from fastdrop.random import check_generator, chosen_generator
+from fastdrop.nn.tensor import Tensor, named_tensor
+from fastdrop.random import check_generator, chosen_generator, refunding
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -92,10 +93,8 @@ class _Recurrent(Module):
         self.input_size = check_count("input_size", input_size)
         self.hidden_size = check_count("hidden_size", hidden_size)
         self.num_layers = check_count("num_layers", num_layers)
-        for name, flag in (("bias", bias), ("batch_first", batch_first), ("bidirectional", bidirectional)):
-            if not isinstance(flag, (bool, np.bool_)):
-                raise TypeError(f"{name} must be True or False, got {flag!r}")
-            setattr(self, name, bool(flag))
+        check_flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
+        self.bias, self.batch_first, self.bidirectional = bool(bias), bool(batch_first), bool(bidirectional)
         for name, rate in rates.items():
             setattr(self, name, _check_rate(name, rate))
         check_generator(generator)
@@ -106,9 +105,11 @@ class _Recurrent(Module):
                 stacklevel=3,
             )
         self.generator = generator
-        self._init_weights(np.dtype(dtype))
+        with refunding(chosen_generator(generator)):  # where there is no memory
+            self._init_weights(floating_dtype(dtype))
 
     def _init_weights(self, dtype: np.dtype[Any]) -> None:
+        check_shape((len(self._cell.sigmoids) * self.hidden_size, self.input_size + self.hidden_size), "weight's shape")
         rng, bound = numpy_generator(self.generator), 1 / math.sqrt(self.hidden_size)
         rows = len(self._cell.sigmoids) * self.hidden_size
         for layer in range(self.num_layers):
@@ -149,7 +150,7 @@ class _Recurrent(Module):
         ValueError, RuntimeError, TypeError
             If a shape or dtype does not fit; before any mask is drawn.
         """
-        x = as_tensor(input)
+        x = named_tensor(input, "input")
         rates = {name: _check_rate(name, getattr(self, name)) for name in self._rates}
         self._check_input(x)
         batched = x.array.ndim == 3
@@ -240,7 +241,7 @@ class _Recurrent(Module):
             raise TypeError(f"{type(self).__name__}: hx must be a pair (h_0, c_0), but got {_described(hx)}")
         if count == 1 and isinstance(hx, (tuple, list)):
             raise TypeError(f"{type(self).__name__}: hx must be one Tensor, h_0, but got {_described(hx)}")
-        states = [as_tensor(state) for state in (hx if count > 1 else (hx,))]
+        states = [named_tensor(state, "hx") for state in (hx if count > 1 else (hx,))]
         layers = self.num_layers * self._directions
         shape = (layers, batch, self.hidden_size) if batched else (layers, self.hidden_size)
         for name, state in zip(("h_0", "c_0"), states, strict=False):
@@ -470,7 +471,7 @@ class RNN(_Recurrent):
         generator: Generator | None = None,
     ) -> None:
         if not isinstance(nonlinearity, str) or nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
+            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {shown(nonlinearity)}")
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, bidirectional, dtype, generator, dropout=dropout,
             dropout_input=dropout_input, dropout_output=dropout_output, dropout_recurrent=dropout_recurrent,
@@ -482,9 +483,9 @@ class RNN(_Recurrent):
 
 
 def _check_rate(name: str, p: Any) -> float:
-    value = check_real(name, p, "a probability, 0 to 1,")
+    value = check_real(name, p, "a probability, between 0 and 1,")
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} has to be a probability, between 0 and 1, but got {p!r}")
+        raise ValueError(f"{name} has to be a probability, between 0 and 1, but got {shown(p)}")
     return value
 
 

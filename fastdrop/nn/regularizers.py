@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from fastdrop._checks import LIMIT, check_flags, check_int, check_real, shown
 from fastdrop.nn.autograd import Array
 from fastdrop.nn.module import Module
 from fastdrop.nn.tensor import Tensor
 from fastdrop.nn.train import Callback, History, more_is_better
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["EarlyStopping", "MaxNorm", "max_norm_"]
 
@@ -64,8 +63,11 @@ class EarlyStopping(Callback):
         self, monitor: str = "val_loss", *, patience: int = 5, min_delta: float = 0.0, restore_best: bool = True
     ) -> None:
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
-            raise ValueError(f"patience has to be an int from 0 on, but got {patience!r}")
-        if not 0.0 <= min_delta < math.inf:
+            raise ValueError(f"patience has to be an int from 0 on, but got {shown(patience)}")
+        check_flags(restore_best=restore_best)
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor has to be the name of a metric, such as 'val_loss', but got {shown(monitor)}")
+        if not 0.0 <= check_real("min_delta", min_delta) < math.inf:
             raise ValueError(f"min_delta has to be a finite number from 0 on, but got {min_delta}")
         self.monitor = monitor
         self.patience = patience
@@ -172,7 +174,12 @@ def max_norm_(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
             [0.3, 0.4]], dtype=float64)
     """
     _check_norm(max_norm)
+    if not isinstance(weight, Tensor) or weight.array.dtype.kind != "f":
+        raise TypeError(f"weight has to be a floating Tensor, but got {shown(weight)}")
     array = weight.array
+    if not array.flags.writeable:
+        raise ValueError("weight has to be one that can be written to, but its memory is read-only")
+    dim = check_int("dim", dim, -LIMIT, LIMIT)
     if not -array.ndim <= dim < array.ndim:
         raise ValueError(f"dim has to be an axis of a tensor of shape {array.shape}, but got {dim}")
     others = tuple(axis for axis in range(array.ndim) if axis != dim % array.ndim)
@@ -185,7 +192,7 @@ def max_norm_(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
 
 
 def _check_norm(max_norm: float) -> None:
-    if not 0.0 < max_norm < math.inf:
+    if not 0.0 < check_real("max_norm", max_norm) < math.inf:
         raise ValueError(f"max_norm has to be a finite number above 0, but got {max_norm}")
 
 
@@ -213,9 +220,16 @@ class MaxNorm(Callback):
         _check_norm(max_norm)
         if isinstance(params, Tensor):
             raise TypeError("params has to be an iterable of tensors, but got a Tensor")
-        self.params = [p for p in params if p.array.ndim > 1]
+        if not isinstance(params, Iterable):
+            raise TypeError(f"params has to be an iterable of tensors, but got {shown(params)}")
+        self.params = []
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"params has to be an iterable of tensors, but it holds {shown(p)}")
+            if p.array.ndim > 1:
+                self.params.append(p)
         self.max_norm = max_norm
-        self.dim = dim
+        self.dim = check_int("dim", dim, -LIMIT, LIMIT)
 
     def on_batch_end(self, epoch: int, seen: int) -> None:
         for p in self.params:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fastdrop
+from fastdrop._checks import check_int
 from fastdrop.nn.autograd import Array, record
 from fastdrop.nn.creation import floating
 
@@ -50,6 +51,8 @@ def softmax_dropout(
     tensor([[0.5, 0.5, 0. , 0. ]])
     """
     x = floating(input, "softmax_dropout")
+    if x.array.ndim:
+        dim = check_int("dim", dim, -x.array.ndim, x.array.ndim - 1)
     y, saved = fastdrop.softmax_dropout_forward(x.array, p, training, axis=dim, rng=generator)
 
     def function(dy: Array) -> tuple[Array]:

@@ -9,16 +9,29 @@ meets a float tensor takes the float's dtype, where NumPy would make a float64 o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from fastdrop._checks import LIMIT, MAX_NDIM, as_array, check_flags, check_ints, shown
 from fastdrop.nn import autograd
 from fastdrop.nn import operations as ops
 from fastdrop.nn.autograd import Array, Node, Storage, record
+from fastdrop.nn.dtypes import checked_dtype
 from fastdrop.nn.operations import Dim
+
+#: The dtypes of tensors: NumPy's real numbers and bool, of at most 64 bits.
+KINDS = frozenset("?bBhHiIlLqQefd")
+
+
+def _no_tensor(array: Array, name: str) -> str:
+    return (
+        f"cannot make a tensor of dtype {array.dtype}: {name} has to be a tensor, or an array of NumPy's real "
+        f"numbers or bool, but got {shown(array)}"
+    )
 
 
 class Tensor:
@@ -55,14 +68,16 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __init__(self, array: npt.ArrayLike, requires_grad: bool = False) -> None:
-        self.array: Array = np.asarray(array)
+        self.array: Array = np.asarray(array) if isinstance(array, np.ndarray) else as_array(array, "array")
         self.storage = Storage()
         self.graph_version = 0
         self.node: Node | None = None
         self.grad: Tensor | None = None
         self._requires_grad = False
-        if requires_grad:
-            self.requires_grad_()
+        if self.array.dtype.char not in KINDS:
+            raise TypeError(_no_tensor(self.array, "array"))
+        if requires_grad is not False:
+            self.requires_grad_(requires_grad)
 
     # --- what it is ---------------------------------------------------------------------------------------------
 
@@ -77,6 +92,7 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad` of this leaf, and return it."""
+        check_flags(requires_grad=requires_grad)
         if requires_grad and self.array.dtype.kind != "f":
             raise RuntimeError(f"only Tensors of floating point dtype can require gradients, got {self.array.dtype}")
         if not requires_grad and self.node is not None:
@@ -101,7 +117,8 @@ class Tensor:
 
     def size(self, dim: int | None = None) -> Any:
         """Return the shape, or its entry `dim`."""
-        return self.array.shape if dim is None else self.array.shape[dim]
+        shape = self.array.shape
+        return shape if dim is None else shape[ops.checked_axis("size", dim, len(shape))]
 
     @property
     def ndim(self) -> int:
@@ -227,7 +244,8 @@ class Tensor:
         """Return the tensor in another dtype (itself if it has it already); ``"cpu"`` is taken and does nothing."""
         if isinstance(dtype, str) and dtype == "cpu":
             return self
-        wanted = dtype.dtype if isinstance(dtype, Tensor) else np.dtype(dtype)
+        wanted = dtype.dtype if isinstance(dtype, Tensor) else checked_dtype(dtype)
+        check_flags(copy=copy)
         if wanted == self.array.dtype and not copy:
             return self
         if wanted.kind != "f":
@@ -265,6 +283,7 @@ class Tensor:
             If the tensor does not require grad, if `gradient` is missing or of another shape, or if the graph was
             already freed.
         """
+        check_flags(retain_graph=retain_graph)
         if not self._requires_grad:
             raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
         if gradient is None:
@@ -272,7 +291,7 @@ class Tensor:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
             seed = np.ones_like(self.array)
         else:
-            seed = np.asarray(gradient.array if isinstance(gradient, Tensor) else gradient, dtype=self.array.dtype)
+            seed = named_tensor(gradient, "gradient").array.astype(self.array.dtype, copy=False)
             if seed.shape != self.array.shape:
                 raise RuntimeError(
                     f"Mismatch in shape: grad_output[0] has a shape of {seed.shape} and output[0] has a shape of "
@@ -392,7 +411,12 @@ class Tensor:
                 "assignment into a tensor is not recorded for backward; do it under no_grad(), on .detach()ed values, "
                 "or build the result from an expression"
             )
-        self.array[_plain_key(key)] = value.array if isinstance(value, Tensor) else value
+        # A view of its own: an index's own code may set the array's shape while NumPy looks at it.
+        values = named_tensor(value, "value").array
+        try:
+            self.array.view()[_plain_key(key)] = values
+        except OverflowError:
+            raise IndexError(f"index {shown(key)} is out of bounds for a tensor of shape {self.shape}") from None
         self.storage.version += 1
 
     # --- element by element -------------------------------------------------------------------------------------
@@ -456,6 +480,7 @@ class Tensor:
 
         As in PyTorch, equal maxima share the gradient without `dim`, and the first one takes it with `dim`.
         """
+        check_flags(keepdim=keepdim)
         if dim is None:
             return ops.largest(self)
         values, indices = ops.largest_along(self, dim, keepdim)
@@ -463,14 +488,22 @@ class Tensor:
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Return the index of the (first) largest value, flat without `dim`."""
-        return Tensor(np.argmax(self.array, axis=dim, keepdims=keepdim))
+        check_flags(keepdim=keepdim)
+        axis = ops.checked_axes("argmax", dim, self.array.ndim)
+        if isinstance(axis, tuple):
+            raise TypeError(f"argmax: dim has to be an integer or None, but got {shown(dim)}")
+        return Tensor(np.argmax(self.array, axis=axis, keepdims=keepdim))
 
     # --- shape --------------------------------------------------------------------------------------------------
 
     def reshape(self, *shape: Any) -> Tensor:
         """Return the same elements in another shape; one entry may be -1. A view where NumPy can make one."""
         before = self.array.shape
-        after = shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
+        after = check_ints("reshape: shape", shape[0] if len(shape) == 1 else shape, -1)
+        if math.prod(n for n in after if n >= 0) != self.array.size and -1 not in after:
+            raise ValueError(
+                f"reshape: shape has to hold {self.array.size} elements, as {before} does, but got {after}"
+            )
         return record("reshape", self.array.reshape(after), (self,), lambda dy: (dy.reshape(before),), view=True)
 
     view = reshape
@@ -482,27 +515,36 @@ class Tensor:
 
     def squeeze(self, dim: int | None = None) -> Tensor:
         """Return the tensor without its dimensions of size 1, or without `dim` if that has size 1."""
-        if dim is not None and self.array.shape[dim] != 1:
-            return self
+        if dim is not None and self.array.ndim:
+            dim = ops.checked_axis("squeeze", dim, self.array.ndim)
+            if self.array.shape[dim] != 1:
+                return self
         return self.reshape(self.array.squeeze(dim).shape)
 
     def unsqueeze(self, dim: int) -> Tensor:
         """Return the tensor with a new dimension of size 1 at `dim`."""
-        return self.reshape(np.expand_dims(self.array, dim).shape)
+        axis = ops.checked_axis("unsqueeze", dim, self.array.ndim + 1)
+        return self.reshape(np.expand_dims(self.array, axis).shape)
 
     def permute(self, *dims: Any) -> Tensor:
         """Return a view with the dimensions in another order."""
-        order = tuple(dims[0]) if len(dims) == 1 and not isinstance(dims[0], (int, np.integer)) else dims
-        back = np.argsort([d % self.array.ndim for d in order])
+        given = check_ints("permute: dims", dims[0] if len(dims) == 1 else dims, -LIMIT)
+        order = tuple(ops.checked_axis("permute", d, self.array.ndim, "dims") for d in given)
+        if sorted(order) != list(range(self.array.ndim)):
+            raise ValueError(f"permute: dims has to name each of the {self.array.ndim} axes once, but got {given}")
+        back = np.argsort(order)
         return record("permute", self.array.transpose(order), (self,), lambda dy: (dy.transpose(back),), view=True)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Return a view with two dimensions exchanged."""
+        first, second = (
+            ops.checked_axis("transpose", d, self.array.ndim, name) for name, d in (("dim0", dim0), ("dim1", dim1))
+        )
         return record(
             "transpose",
-            self.array.swapaxes(dim0, dim1),
+            self.array.swapaxes(first, second),
             (self,),
-            lambda dy: (dy.swapaxes(dim0, dim1),),
+            lambda dy: (dy.swapaxes(first, second),),
             view=True,
         )
 
@@ -533,16 +575,21 @@ def as_tensor(data: Any) -> Tensor:
 
     Python numbers and lists become float32, int64 or bool.
     """
-    if isinstance(data, Tensor):
-        return data
-    if isinstance(data, (np.ndarray, np.generic)):
-        array = np.asarray(data)
+    return named_tensor(data, "data")
+
+
+def named_tensor(value: Any, name: str) -> Tensor:
+    """Return the argument `name` as a tensor, as `as_tensor` does; what cannot be one is told with the name."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
     else:
-        array = np.asarray(_without_tensors(data))
+        array = as_array(_without_tensors(value, name), name)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise TypeError(f"cannot make a tensor of dtype {array.dtype}, only of NumPy's real numbers and bool")
+    if array.dtype.char not in KINDS:
+        raise TypeError(_no_tensor(array, name))
     return Tensor(array)
 
 
@@ -551,10 +598,12 @@ def floating(array: Array) -> Array:
     return array if array.dtype.kind == "f" else array.astype(np.float32)
 
 
-def _without_tensors(data: Any) -> Any:
-    if isinstance(data, Tensor):
-        return data.array
-    return [_without_tensors(item) for item in data] if isinstance(data, (list, tuple)) else data
+def _without_tensors(value: Any, name: str, depth: int = 0) -> Any:
+    if isinstance(value, Tensor):
+        return value.array
+    if depth > MAX_NDIM:
+        raise ValueError(f"{name} may hold lists in lists {MAX_NDIM} deep, as many as an array has axes, but got more")
+    return [_without_tensors(item, name, depth + 1) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _plain_key(key: Any) -> Any:

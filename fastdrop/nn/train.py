@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastdrop._checks import as_array, check_flags, is_int, shown
 from fastdrop._extra import extra
 from fastdrop._files import whole_file
 from fastdrop.nn.autograd import Array, no_grad
@@ -22,7 +23,8 @@ from fastdrop.nn.creation import numpy_generator
 from fastdrop.nn.losses import cross_entropy
 from fastdrop.nn.module import Module
 from fastdrop.nn.progress import make_progress
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, as_tensor, named_tensor
+from fastdrop.random import check_generator
 
 if TYPE_CHECKING:
     from fastdrop import Generator
@@ -82,7 +84,9 @@ class History:
     """
 
     def __init__(self, epochs: Sequence[dict[str, Any]] = ()) -> None:
-        self.epochs = list(epochs)
+        if not isinstance(epochs, Sequence) or not all(isinstance(epoch, Mapping) for epoch in epochs):
+            raise TypeError(f"epochs has to be a sequence of dicts, but got {shown(epochs)}")
+        self.epochs = [dict(epoch) for epoch in epochs]
 
     def __len__(self) -> int:
         return len(self.epochs)
@@ -101,8 +105,8 @@ class History:
     def _check(self, metric: str) -> None:
         if not self.epochs:
             raise ValueError("the history is empty")
-        if metric not in self.epochs[-1]:
-            raise KeyError(f"no metric {metric!r}; there are {', '.join(self.epochs[-1])}")
+        if not isinstance(metric, str) or metric not in self.epochs[-1]:
+            raise KeyError(f"no metric {shown(metric)}; there are {', '.join(self.epochs[-1])}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data that JSON can hold."""
@@ -111,6 +115,8 @@ class History:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> History:
         """Return the history that `to_dict` described."""
+        if not isinstance(data, Mapping) or "epochs" not in data:
+            raise TypeError(f"data has to be what to_dict gives, but got {shown(data)}")
         return cls(data["epochs"])
 
     def __repr__(self) -> str:
@@ -223,6 +229,7 @@ def fit(
     >>> resumed == run(None, epochs=4)
     True
     """
+    _check_model(model)
     X, y = _checked("data", data)
     if validation is not None:
         validation = _checked("validation", validation)
@@ -230,6 +237,8 @@ def fit(
     _positive("batch_size", batch_size)
     if not len(X):
         raise ValueError("data holds no examples")
+    _check_run(optimizer, loss, callbacks, progress)
+    check_generator(generator)
     saved = None
     if checkpoint is not None:
         saved = Checkpoint(
@@ -327,7 +336,10 @@ def _batches(count: int, size: int, order: Array | None = None) -> Iterator[Any]
 def _checked(name: str, data: Any) -> Data:
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise TypeError(f"{name} must be a pair (X, y) of arrays, got {type(data).__name__}")
-    X, y = (part.array if isinstance(part, Tensor) else np.asarray(part) for part in data)
+    X, y = (
+        part.array if isinstance(part, Tensor) else as_array(part, f"{name}'s {which}")
+        for part, which in zip(data, "Xy")
+    )
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
         raise ValueError(f"{name}: X and y must hold the same number of examples, got shapes {X.shape} and {y.shape}")
     return X, y
@@ -341,20 +353,43 @@ def _facts(name: str, data: Data | None) -> dict[str, Any]:
     return {f"len({name})": len(data[0]), f"an example of {name}": examples}
 
 
+def _check_model(model: Any) -> None:
+    if not isinstance(model, Module):
+        raise TypeError(f"model has to be a Module, but got a {type(model).__name__}")
+
+
+def _check_run(optimizer: Any, loss: Any, callbacks: Any, progress: Any) -> None:
+    """What `fit` calls, before anything is drawn."""
+    if not hasattr(optimizer, "step") or not hasattr(optimizer, "zero_grad"):
+        raise TypeError(f"optimizer has to be one of fastdrop.optim, but got {shown(optimizer)}")
+    if not callable(loss):
+        raise TypeError(f"loss has to be a function of logits and targets, but got {shown(loss)}")
+    told = ("on_batch_end", "on_epoch_end", "on_run_end")
+    if not isinstance(callbacks, Sequence) or not all(hasattr(c, name) for c in callbacks for name in told):
+        raise TypeError(f"callbacks has to be a sequence of Callback objects, but got {shown(callbacks)}")
+    if progress is not None:
+        check_flags(progress=progress)
+
+
 def _positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive int, got {value!r}")
+    if not is_int(value) or value < 1:
+        raise ValueError(f"{name} must be a positive int, got {shown(value)}")
 
 
 def predict(model: Module, X: Any, batch_size: int = PREDICTED) -> Array:
     """Return what the model gives for `X` in evaluation mode, without recording; the mode is restored."""
+    _check_model(model)
     _positive("batch_size", batch_size)
-    X = X.array if isinstance(X, Tensor) else np.asarray(X)
+    X = X.array if isinstance(X, Tensor) else as_array(X, "X")
+    if not X.ndim:
+        raise ValueError(f"X has to have an axis of examples, but got {shown(X)}")
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with no_grad():
-            parts = [as_tensor(model(as_tensor(X[rows]))).array for rows in _batches(max(len(X), 1), batch_size)]
+            parts = [
+                as_tensor(model(named_tensor(X[rows], "X"))).array for rows in _batches(max(len(X), 1), batch_size)
+            ]
     finally:
         _restore(modes)
     return np.concatenate(parts)
@@ -368,6 +403,8 @@ def evaluate(model: Module, data: Data, batch_size: int = PREDICTED, *, loss: Lo
     X, y = _checked("data", data)
     if not len(X):
         raise ValueError("data holds no examples")
+    if not callable(loss):
+        raise TypeError(f"loss has to be a function of logits and targets, but got {shown(loss)}")
     logits = predict(model, X, batch_size)
     totals = _Totals()
     with no_grad():
@@ -384,19 +421,38 @@ def save_weights(model: Module | Mapping[str, Any], path: str | os.PathLike[str]
     """
     safetensors = extra("safetensors.numpy", "nn")
     state = model.state_dict() if isinstance(model, Module) else model
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise TypeError(f"model has to be a Module, or a dict of arrays by name, but got {shown(model)}")
+    _check_path(path)
     arrays = {
         # Not ascontiguousarray, which gives a 0-d array an axis.
-        name: np.asarray(value.array if isinstance(value, Tensor) else value, order="C")
+        name: np.asarray(value.array if isinstance(value, Tensor) else as_array(value, f"model[{name!r}]"), order="C")
         for name, value in state.items()
     }
-    content = safetensors.save(arrays)
+    try:
+        content = safetensors.save(arrays)
+    except Exception as error:  # safetensors' own, which is no ValueError
+        kinds = ", ".join(f"{name} of {array.dtype}" for name, array in arrays.items())
+        raise ValueError(f"model has to hold what safetensors can, but got {kinds}: {error}") from error
     with whole_file(path) as part:
         part.write_bytes(content)
+
+
+def _check_path(path: Any) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path has to be a path, but got {shown(path)}")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ValueError(f"path has to be one that the system can write, but got {shown(path)}") from None
 
 
 def load_weights(model: Module, path: str | os.PathLike[str], *, strict: bool = True) -> None:
     """Read a safetensors file into a model; see `Module.load_state_dict` for `strict` and the errors raised."""
     safetensors = extra("safetensors.numpy", "nn")
+    _check_model(model)
+    _check_path(path)
+    check_flags(strict=strict)
     content = Path(path).read_bytes()
     try:
         weights = safetensors.load(content)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdrop._checks import LIMIT, check_int
+from fastdrop._checks import LIMIT, check_flags, check_int, check_real, shown
 from fastdrop._core import Generator
 from fastdrop.nn import functional as F
 from fastdrop.nn.dropout import Dropout
@@ -17,7 +17,8 @@ from fastdrop.nn.layer_norm import LayerNorm
 from fastdrop.nn.layers import Linear
 from fastdrop.nn.module import Module, ModuleList
 from fastdrop.nn.multihead import MultiheadAttention
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
+from fastdrop.random import chosen_generator, refunding
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -96,26 +97,48 @@ class TransformerEncoderLayer(Module):
         super().__init__()
         function = _ACTIVATIONS.get(activation) if isinstance(activation, str) else activation
         if not callable(function):
-            raise RuntimeError(f"activation should be relu/gelu or a callable, not {activation!r}")
+            raise RuntimeError(f"activation should be relu/gelu or a callable, not {shown(activation)}")
+        check_flags(norm_first=norm_first)
+        with refunding(chosen_generator(generator)):  # the parts are made one after the other, and check what is theirs
+            self._make(
+                d_model, nhead, dim_feedforward, dropout, layer_norm_eps, batch_first, bias, drop_path, dtype, generator
+            )
+        self.norm_first = norm_first
+        self.activation = function
+
+    def _make(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int,
+        dropout: float,
+        layer_norm_eps: float,
+        batch_first: bool,
+        bias: bool,
+        drop_path: float,
+        dtype: npt.DTypeLike,
+        generator: Generator | None,
+    ) -> None:
+        for name, value in (("d_model", d_model), ("nhead", nhead), ("dim_feedforward", dim_feedforward)):
+            check_int(name, value, 1, LIMIT - 1)
+        check_real("layer_norm_eps", layer_norm_eps)
         made: dict[str, Any] = {"dtype": dtype, "generator": generator}
         self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, **made)
         self.linear1 = Linear(d_model, dim_feedforward, bias, **made)
         self.dropout = Dropout(dropout, generator=generator)
         self.linear2 = Linear(dim_feedforward, d_model, bias, **made)
-        self.norm_first = norm_first
         self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
         self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
         self.dropout1 = Dropout(dropout, generator=generator)
         self.dropout2 = Dropout(dropout, generator=generator)
         one_per_example = (None, 1, 1) if batch_first else (1, None, 1)
         self.drop_path = Dropout(drop_path, noise_shape=one_per_example, generator=generator)
-        self.activation = function
 
     def forward(
         self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False
     ) -> Tensor:
         """Return the encoded sequences, in the shape of `src`; masks as of `MultiheadAttention`."""
-        x = as_tensor(src)
+        x = named_tensor(src, "src")
         if x.ndim == 2:
             axis = 0 if self.self_attn.batch_first else 1
             return self.forward(x.unsqueeze(axis), src_mask, src_key_padding_mask, is_causal).squeeze(axis)
@@ -191,7 +214,7 @@ class TransformerEncoder(Module):
         self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
     ) -> Tensor:
         """Return the encoded sequences, in the shape of `src`; masks as of `MultiheadAttention`, for every layer."""
-        x = as_tensor(src)
+        x = named_tensor(src, "src")
         for layer in self.layers:
             x = layer(x, mask, src_key_padding_mask, bool(is_causal))
         return x if self.norm is None else self.norm(x)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fastdrop
-from fastdrop._checks import check_int
+from fastdrop._checks import check_flags, check_int
 from fastdrop.nn.autograd import check_inplace
 from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.dropouts import dropout
-from fastdrop.nn.tensor import Tensor, as_tensor
+from fastdrop.nn.tensor import Tensor, named_tensor
 from fastdrop.words import embedding_shape
 
 if TYPE_CHECKING:
@@ -37,9 +37,12 @@ def word_dropout(
     >>> word_dropout([5, 6, 7, 8], 0.5, unknown=1, generator=fastdrop.Generator(0))
     tensor([5, 6, 1, 1])
     """
-    x = as_tensor(input)
+    check_flags(inplace=inplace)
+    x = named_tensor(input, "input")
     if inplace:
         check_inplace(x, "word_dropout")
+    if x.array.dtype.kind not in "iu":
+        raise TypeError(f"word_dropout: input has to hold tokens, which are integers, but got {x.array.dtype}")
     out = x.array if inplace else None
     y = fastdrop.word_dropout(x.array, p, training, unknown=unknown, rng=generator, out=out)
     if y is not x.array:
@@ -66,7 +69,7 @@ def embedding_dropout(
     tensor([[0., 0., 0.],
             [2., 2., 2.]])
     """
-    x = as_tensor(input)
+    x = named_tensor(input, "input")
     return dropout(x, p, training, inplace, noise_shape=embedding_shape(x.array.shape), generator=generator)
 
 

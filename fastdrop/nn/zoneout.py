@@ -11,10 +11,9 @@ from fastdrop._core import fused
 from fastdrop.functional import check_p
 from fastdrop.fused import second_input
 from fastdrop.nn.autograd import record
-from fastdrop.nn.creation import floating
 from fastdrop.nn.dropout import DropoutBase
-from fastdrop.nn.dropouts import draw
-from fastdrop.nn.tensor import as_tensor
+from fastdrop.nn.dropouts import checked_input, draw
+from fastdrop.nn.tensor import named_tensor
 
 if TYPE_CHECKING:
     from fastdrop import Generator
@@ -46,7 +45,7 @@ def zoneout(
     tensor([7., 1.])
     """
     p = check_p(p)
-    x, h = floating(input, "zoneout"), as_tensor(previous)
+    x, h = checked_input("zoneout", input, training, generator=generator), named_tensor(previous, "previous")
     second_input(x.array, h.array, "previous", None)
     if p == 0:
         return x

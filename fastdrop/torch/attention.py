@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastdrop._checks import check_p
+from fastdrop._checks import check_p, check_real
 from fastdrop._core import Generator
 from fastdrop.random import check_generator
 from fastdrop.torch.drop import drop, ours, scale_of, straight, under
@@ -181,6 +181,8 @@ def scaled_dot_product_attention(
     torch.Size([2, 3, 4])
     """
     p = check_p(dropout_p)
+    if scale is not None:
+        check_real("scale", scale)
     check_generator(generator)
     for name, x in (("query", query), ("key", key), ("value", value), ("attn_mask", attn_mask)):
         if not isinstance(x, Tensor) and (x is not None or name != "attn_mask"):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastdrop import connections as arrays
-from fastdrop._checks import check_p
+from fastdrop._checks import check_flags, check_p, shown
 from fastdrop._core import Generator, Mask
 from fastdrop.random import check_generator
 from fastdrop.torch.drop import drop, next_seed, ours, scale_of, transforming
@@ -211,9 +211,13 @@ def dropconnect(
             [6., 4., 6.]])
     """
     p = check_p(p)
+    check_flags(training=training)
     check_generator(generator)
+    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+        if not isinstance(tensor, Tensor) and (tensor is not None or name != "bias"):
+            raise TypeError(f"{name} has to be a Tensor, but got {shown(tensor)}")
     if not isinstance(per_example, bool):
-        raise TypeError(f"per_example has to be True or False, but got {per_example!r}")
+        raise TypeError(f"per_example has to be True or False, but got {shown(per_example)}")
     if not training or p == 0.0:
         return F.linear(input, weight, bias)
     for name, tensor in (("input", input), ("weight", weight)):
@@ -297,6 +301,7 @@ class DropConnectLinear(nn.Linear):
         check_p(p)
         super().__init__(in_features, out_features, bias, device, dtype)
         self.p = p
+        check_flags(per_example=per_example)
         self.per_example = per_example
         self.generator = check_generator(generator)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastdrop._checks import check_p
+from fastdrop._checks import check_flags, check_p
 from fastdrop._core import Generator
 from fastdrop.alpha import alpha_constants
 from fastdrop.block import BlockSize, check_block_size, seed_probability, spatial_axes
@@ -31,7 +31,11 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _check(input: Any, p: float, generator: Generator | None, name: str) -> float:
+def _check(
+    input: Any, p: float, generator: Generator | None, name: str, training: bool = True, inplace: bool = False
+) -> float:
+    if training is not True or inplace is not False:
+        check_flags(training=training, inplace=inplace)
     if not isinstance(input, Tensor) and (name not in ORIGINALS or generator is not None):
         raise TypeError(f"{name}(): input has to be a Tensor, but got a {type(input).__name__}")
     if generator is not None:
@@ -95,7 +99,7 @@ def dropout(
     >>> dropout(x, 0.5, training=False) is x
     True
     """
-    p = _check(input, p, generator, "dropout")
+    p = _check(input, p, generator, "dropout", training, inplace)
     if not ours(input):
         return ORIGINALS["dropout"](input, p, training, inplace)
     if not training or p == 0.0 or input.numel() == 0:
@@ -159,11 +163,10 @@ def dropout1d(
     tensor([[0., 0., 0.],
             [2., 2., 2.]])
     """
-    p = _check(input, p, generator, "dropout1d")
-    rank = input.dim()
-    if not ours(input) or rank not in (2, 3):
+    p = _check(input, p, generator, "dropout1d", training, inplace)
+    if not ours(input) or input.dim() not in (2, 3):
         return ORIGINALS["dropout1d"](input, p, training, inplace)
-    return feature(input, p, training, inplace, rank - 2, False, generator)
+    return feature(input, p, training, inplace, input.dim() - 2, False, generator)
 
 
 def dropout2d(
@@ -184,7 +187,7 @@ def dropout2d(
     >>> dropout2d(torch.ones(1, 2, 2, 2), 0.5, generator=fastdrop.Generator(1))[0, :, 0, 0]
     tensor([0., 2.])
     """
-    p = _check(input, p, generator, "dropout2d")
+    p = _check(input, p, generator, "dropout2d", training, inplace)
     if not ours(input):
         return ORIGINALS["dropout2d"](input, p, training, inplace)
     rank = input.dim()
@@ -222,7 +225,7 @@ def dropout3d(
     tensor([[0., 0.],
             [2., 2.]])
     """
-    p = _check(input, p, generator, "dropout3d")
+    p = _check(input, p, generator, "dropout3d", training, inplace)
     if not ours(input):
         return ORIGINALS["dropout3d"](input, p, training, inplace)
     rank = input.dim()
@@ -249,7 +252,7 @@ def alpha_dropout(
     >>> alpha_dropout(torch.zeros(4), 0.5, True, generator=fastdrop.Generator(seed=0))
     tensor([ 0.7792,  0.7792, -0.7792, -0.7792])
     """
-    p = _check(input, p, generator, "alpha_dropout")
+    p = _check(input, p, generator, "alpha_dropout", training, inplace)
     if not ours(input):
         return ORIGINALS["alpha_dropout"](input, p, training, inplace)
     if not training or p == 0.0 or input.numel() == 0:
@@ -273,7 +276,7 @@ def feature_alpha_dropout(
     >>> feature_alpha_dropout(torch.zeros(1, 3, 2), 0.5, True, generator=fastdrop.Generator(seed=0))[0, :, 0]
     tensor([ 0.7792,  0.7792, -0.7792])
     """
-    p = _check(input, p, generator, "feature_alpha_dropout")
+    p = _check(input, p, generator, "feature_alpha_dropout", training, inplace)
     if not ours(input):
         return ORIGINALS["feature_alpha_dropout"](input, p, training, inplace)
     return feature(input, p, training, inplace, 1, True, generator)
@@ -304,7 +307,7 @@ def drop_path(
     tensor([[0., 0., 0.],
             [2., 2., 2.]])
     """
-    p = _check(input, p, generator, "drop_path")
+    p = _check(input, p, generator, "drop_path", training, inplace)
     return _shared(input, p, training, inplace, path_shape(tuple(input.shape), mode), generator)
 
 
@@ -333,7 +336,7 @@ def locked_dropout(
     tensor([[0., 2., 0.],
             [0., 2., 0.]])
     """
-    p = _check(input, p, generator, "locked_dropout")
+    p = _check(input, p, generator, "locked_dropout", training, inplace)
     return _shared(input, p, training, inplace, locked_shape(tuple(input.shape), batch_first), generator)
 
 
@@ -369,7 +372,7 @@ def drop_block2d(
     >>> drop_block2d(torch.ones(1, 2, 8), 0.3, 2, generator=fastdrop.Generator(5)).shape
     torch.Size([1, 2, 8])
     """
-    p = _check(input, p, generator, "drop_block2d")
+    p = _check(input, p, generator, "drop_block2d", training, inplace)
     shape = tuple(input.shape)
     axes = spatial_axes(shape, 2)
     block = check_block_size(block_size, 2)

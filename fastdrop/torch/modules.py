@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fastdrop._checks import check_p
+from fastdrop._checks import check_flags, check_p
 from fastdrop._core import Generator
 from fastdrop.block import BlockSize, check_block_size
 from fastdrop.broadcast import path_shape
@@ -27,6 +27,7 @@ class Drawing(nn.modules.dropout._DropoutNd):
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None) -> None:
         check_p(p)
+        check_flags(inplace=inplace)
         super().__init__(p, inplace)
         self.generator = check_generator(generator)
 
@@ -186,6 +187,7 @@ class LockedDropout(Drawing):
         self, p: float = 0.5, inplace: bool = False, *, batch_first: bool = False, generator: Generator | None = None
     ) -> None:
         super().__init__(p, inplace, generator=generator)
+        check_flags(batch_first=batch_first)
         self.batch_first = batch_first
 
     def forward(self, input: Tensor) -> Tensor:

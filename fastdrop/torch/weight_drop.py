@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.func import functional_call
 
-from fastdrop._checks import check_p
+from fastdrop._checks import check_p, shown
 from fastdrop._core import Generator
 from fastdrop.random import check_generator
 from fastdrop.torch.functional import dropout
@@ -74,11 +74,13 @@ class WeightDrop(nn.Module):
         if not isinstance(module, nn.Module):
             raise TypeError(f"module has to be a torch.nn.Module, but got a {type(module).__name__}")
         if isinstance(names, str) or not isinstance(names, Sequence) or not names:
-            raise TypeError(f"names has to be a sequence of parameters' names, but got {names!r}")
+            raise TypeError(f"names has to be a sequence of parameters' names, but got {shown(names)}")
         own = [name for name, _ in module.named_parameters()]
         for name in names:
-            if name not in own:
-                raise ValueError(f"names has to hold parameters of {type(module).__name__}, {own}, but got {name!r}")
+            if not isinstance(name, str) or name not in own:
+                raise ValueError(
+                    f"names has to hold parameters of {type(module).__name__}, {own}, but got {shown(name)}"
+                )
         if len(set(names)) < len(names):
             raise ValueError(f"names has to hold each parameter once, but got {tuple(names)}")
         check_p(p)

@@ -395,7 +395,7 @@ def test_bad_arguments(layer):
         for value in (0, -1, 2.5, True):
             with pytest.raises(ValueError, match=f"{name} must be a positive int"):
                 layer(**{"input_size": C, "hidden_size": H, name: value})
-    with pytest.raises(TypeError, match=r"bias must be True or False, got 0\.5"):
+    with pytest.raises(TypeError, match=r"bias has to be True or False, but got 0\.5"):
         layer(C, H, bias=0.5)
     with pytest.raises(TypeError, match=r"fastdrop\.Generator"):
         layer(C, H, generator=np.random.default_rng(0))

@@ -79,7 +79,7 @@ def test_the_input_must_stay_until_backward():
     [
         (ValueError, "dropout probability", {"p": 1.5}),
         (ValueError, "between -2 and 1", {"dim": 2}),
-        (TypeError, "axis has to be an integer", {"dim": None}),
+        (TypeError, "dim has to be an integer", {"dim": None}),
         (TypeError, r"fastdrop\.Generator", {"generator": 3}),
     ],
 )
