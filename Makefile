@@ -17,7 +17,7 @@ C_TEST  := $(wildcard csrc/*.c) $(wildcard tests/c/*.c)
 C_FLAGS := -std=c11 -Wall -Wextra -Wconversion -Werror -Ifastdrop/include -Icsrc
 SANITIZE := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: help mnist test test-c test-neon test-sdist test-matrix wheel stats dieharder sweep bench bench-pytest lint format clean
+.PHONY: help mnist test test-c test-neon test-sdist bench bench-pytest lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -63,25 +63,6 @@ test-sdist: | $(BIN)/python ## build the sdist, install from it in an empty envi
 	build/sdist/venv/bin/python -m pip install -q pytest setuptools Cython
 	build/sdist/venv/bin/pytest -q tests/test_capi.py tests/test_package.py
 
-test-matrix: $(VENV)/.installed-matrix ## the tests on each of PYTHONS (versions or paths), with its oldest and newest NumPy
-	rm -rf build/matrix
-	-$(BIN)/nox $(if $(ARGS),-- $(ARGS))
-	$(BIN)/python -m trust.matrix
-
-wheel: $(VENV)/.installed-wheel ## build this machine's wheel, check what is in it, try it in an empty environment
-	rm -rf build/wheel
-	LDSHARED="$(CC) -shared" $(BIN)/python -m build -q --outdir build/wheel/raw
-	$(BIN)/python -m trust.wheel build/wheel/raw/*.whl $(ARGS)
-
-stats: $(VENV)/.installed-trust ## statistical tests of masks and normals, and of the tests, in minutes (ARGS="--help")
-	$(BIN)/python -m trust.statistics $(ARGS)
-
-dieharder: $(VENV)/.installed-trust ## dieharder (Debian's) on the keep bits of p = .5, all its tests: an hour
-	$(BIN)/python -m trust.dieharder $(ARGS)
-
-sweep: $(VENV)/.installed-test ## 100,000 wrong calls for each of three seeds: no crash, no hang, nothing changed (ARGS="--record")
-	$(BIN)/python -m trust.sweep $(ARGS)
-
 bench: $(VENV)/.installed-bench ## time fastdrop, its peers and the copy, write a report (WITH="numba jax" for more peers)
 ifneq ($(WITH),)
 	$(BIN)/python -m pip install -q $(WITH)
@@ -101,7 +82,7 @@ format: $(VENV)/.installed-dev ## rewrite the sources as lint wants them
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 	$(BIN)/clang-format -i $(C_STYLED)
 
-include trust/native.mk
+include trust/proofs.mk
 
 clean: ## remove what was built, .venv included
 	rm -rf build dist $(VENV) .nox *.egg-info fastdrop/*.so fastdrop/bench/*.so

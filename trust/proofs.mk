@@ -1,4 +1,5 @@
-# What is proved of the C code: on other machines, under other compilers and sanitizers, by fuzzing. Included by Makefile.
+# What is proved beyond the tests: on other machines, under other compilers and sanitizers, by fuzzing, statistics and sweeps.
+# Included by Makefile. `ARGS=--record` keeps what was found in docs/trust/, from which `make trust` writes docs/trust.md.
 FUZZ_CC   ?= clang
 RUNS      ?= 200000
 # Empty: results are compared alone, three times as fast. Remove build/fuzz when it changes.
@@ -9,7 +10,23 @@ FUZZ_WARN := -std=c11 -Wall -Wextra -Wconversion -Werror -Wno-unknown-warning-op
 FUZZ_FLAGS := $(FUZZ_WARN) -Ifastdrop/include -Icsrc
 FUZZ_HEADERS := $(wildcard csrc/*.h fastdrop/include/*.h tests/fuzz/*.h)
 
-.PHONY: test-big-endian test-warnings test-tsan test-asan fuzz fuzz-seeds fuzz-mutants
+.PHONY: stats dieharder sweep concurrency trust test-big-endian test-warnings test-tsan test-asan test-matrix wheel \
+        fuzz fuzz-seeds fuzz-mutants
+
+stats: $(VENV)/.installed-trust ## statistical tests of masks and normals, and of the tests, in minutes (ARGS="--help")
+	$(BIN)/python -m trust.statistics $(ARGS)
+
+dieharder: $(VENV)/.installed-trust ## dieharder (Debian's) on the keep bits of p = .5, all its tests: an hour
+	$(BIN)/python -m trust.dieharder $(ARGS)
+
+sweep: $(VENV)/.installed-test ## 100,000 wrong calls for each of three seeds: no crash, no hang, nothing changed (ARGS="--record")
+	$(BIN)/python -m trust.sweep $(ARGS)
+
+concurrency: $(VENV)/.installed-trust ## threads that share, processes that fork, Ctrl-C in long calls, for longer than the tests do
+	$(BIN)/python -m trust.concurrency $(ARGS)
+
+trust: $(VENV)/.installed-trust ## write docs/trust.md from the records of the runs
+	$(BIN)/python -m trust.page
 
 # s390x's gcc widens float expressions in ISO mode, which would be other numbers.
 test-big-endian: ## the C tests for a big-endian machine, under an emulator (needs s390x-linux-gnu-gcc and qemu-s390x)
@@ -30,6 +47,16 @@ test-tsan: ## threads that call the library at once, under ThreadSanitizer
 
 test-asan: $(VENV)/.installed-test ## the Python tests with the extension under AddressSanitizer and UBSan
 	$(BIN)/python -m trust.sanitized $(ARGS)
+
+test-matrix: $(VENV)/.installed-matrix ## the tests on each of PYTHONS (versions or paths), with its oldest and newest NumPy
+	rm -rf build/matrix
+	-$(BIN)/nox $(if $(ARGS),-- $(ARGS))
+	$(BIN)/python -m trust.matrix
+
+wheel: $(VENV)/.installed-wheel ## build this machine's wheel, check what is in it, try it in an empty environment
+	rm -rf build/wheel
+	LDSHARED="$(CC) -shared" $(BIN)/python -m build -q --outdir build/wheel/raw
+	$(BIN)/python -m trust.wheel build/wheel/raw/*.whl $(ARGS)
 
 # The model is not what is tested: it runs at full speed.
 build/fuzz/model.o: tests/fuzz/model.c $(FUZZ_HEADERS)
