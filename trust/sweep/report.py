@@ -10,19 +10,6 @@ from .targets import TARGETS
 if TYPE_CHECKING:
     from .__main__ import Found
 
-#: What the sweep and the tables found in the library when they were new, and what was mended then.
-MENDED = (
-    "crash: methods of Mask, Noise and Generator called on an object of another type",
-    "crash: a seed, or a saved state, with a list that holds itself or a NumPy matrix",
-    "crash: the private softmax functions under shapes that do not fit",
-    "crash inside NumPy: an index whose own code sets the tensor's shape",
-    "reading past the end: an array whose shape another thread sets during the call",
-    "changed: the first groups of an optimizer whose state's last group was refused",
-    "changed: a call taken from the generator by layers, random tensors and mc_predict that were refused later",
-    "silently right: a string, a number or None for True or False, in all kinds of dropout and most layers",
-    "a wrong error: softmax of an empty axis, which is empty",
-)
-
 
 def figures(every: dict[int, Found], kinds: int) -> dict[str, Any]:
     """Numbers of calls by outcome, over all seeds."""
@@ -43,5 +30,4 @@ def figures(every: dict[int, Found], kinds: int) -> dict[str, Any]:
         "message that does not name the argument": verdicts["message"],
         "other bits on portable C": verdicts["differs"],
         "exceptions": dict(raised.most_common()),
-        "mended": list(MENDED),
     }
