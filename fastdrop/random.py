@@ -63,7 +63,7 @@ def check_generator(generator: Any, name: str = "generator") -> Generator | None
 def refunding(generator: Generator) -> Iterator[Generator]:
     """Give back the calls that `generator` gave for a block that fails: a refused call of a function takes none.
 
-    Where another thread has taken one since, nothing is given back: no two may get the same.
+    Where another thread has taken one since, or seeded the generator, nothing is given back: no two may get the same.
 
     Examples
     --------
@@ -76,11 +76,11 @@ def refunding(generator: Generator) -> Iterator[Generator]:
     ...     print(rng.call)
     0
     """
-    before = generator.call
+    key, before = generator.key, generator.call
     try:
         yield generator
     except BaseException:
-        give_back(generator, before, generator.call)
+        give_back(generator, key, before, generator.call)
         raise
 
 
