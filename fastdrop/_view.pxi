@@ -269,7 +269,7 @@ cdef class View:
     def __contains__(self, value):
         try:
             return value in np.asarray(self)
-        except OverflowError:  # an int that no 64 bits hold
+        except (OverflowError, TypeError):  # an int that no 64 bits hold, or what does not compare with numbers
             return False
 
     def __bool__(self):

@@ -57,17 +57,19 @@ def noise_shape_to_mask_shape(noise_shape: NoiseShape | None, shape: tuple[int, 
     """
     if noise_shape is None:
         return shape
-    if isinstance(noise_shape, (str, bytes)) or not isinstance(noise_shape, (Sequence, np.ndarray)):
+    array = isinstance(noise_shape, np.ndarray) and noise_shape.ndim == 1
+    if isinstance(noise_shape, (str, bytes)) or not (array or isinstance(noise_shape, Sequence)):
         raise TypeError(f"noise_shape has to be a sequence of integers and None, but got {shown(noise_shape)}")
     if len(noise_shape) > len(shape):
         raise ValueError(
-            f"noise_shape may have at most {len(shape)} entries for an input of shape {shape}, but got {noise_shape}"
+            f"noise_shape may have at most {len(shape)} entries for an input of shape {shape}, "
+            f"but got {shown(noise_shape)}"
         )
     fitting = shape[len(shape) - len(noise_shape) :]
     out = tuple(n if k is None else check_int("noise_shape", k, 0, 2**63 - 1) for k, n in zip(noise_shape, fitting))
     if any(k not in (1, n) for k, n in zip(out, fitting)):
         raise ValueError(
-            f"noise_shape has to hold 1, None or the extent for each axis of {shape}, but got {tuple(noise_shape)}"
+            f"noise_shape has to hold 1, None or the extent for each axis of {shape}, but got {shown(noise_shape)}"
         )
     return out
 

@@ -184,7 +184,7 @@ def reduced_sum(x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
     dim = checked_axes("sum", dim, len(shape))
     return record(
         "sum",
-        x.array.sum(axis=dim, keepdims=keepdim, dtype=None if x.array.dtype.kind == "f" else np.int64),
+        x.array.sum(axis=dim, keepdims=bool(keepdim), dtype=None if x.array.dtype.kind == "f" else np.int64),
         (x,),
         lambda dy: (np.broadcast_to(restore_dims(dy, dim, keepdim), shape),),
     )
@@ -199,7 +199,7 @@ def reduced_mean(x: Tensor, dim: Dim, keepdim: bool) -> Tensor:
     shape = x.array.shape
     check_flags(keepdim=keepdim)
     dim = checked_axes("mean", dim, len(shape))
-    y = x.array.mean(axis=dim, keepdims=keepdim)
+    y = x.array.mean(axis=dim, keepdims=bool(keepdim))
     share = max(np.size(y), 1) / max(x.array.size, 1)
     return record(
         "mean",
@@ -275,9 +275,17 @@ def index(x: Tensor, key: Any) -> Tensor:
     try:
         # A view of its own: an index's own code may set the array's shape while NumPy looks at it.
         y = x.array.view()[key]
-    except OverflowError:
-        raise IndexError(f"index {shown(key)} is out of bounds for a tensor of shape {shape}") from None
+    except (IndexError, OverflowError, TypeError, ValueError, RuntimeError) as error:
+        raise bad_index(key, shape, error) from error
     return record("getitem", y, (x,), scatter, view=basic)
+
+
+def bad_index(key: Any, shape: tuple[int, ...], error: Exception) -> Exception:
+    """Return what to raise where NumPy refuses an index: its reason, and what was indexed by what."""
+    kind: type[Exception] = ValueError if isinstance(error, ValueError) else TypeError
+    if isinstance(error, (IndexError, OverflowError)):
+        kind = IndexError
+    return kind(f"cannot index a tensor of shape {shape} by {shown(key)}: {error}")
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

@@ -415,8 +415,8 @@ class Tensor:
         values = named_tensor(value, "value").array
         try:
             self.array.view()[_plain_key(key)] = values
-        except OverflowError:
-            raise IndexError(f"index {shown(key)} is out of bounds for a tensor of shape {self.shape}") from None
+        except (IndexError, OverflowError, TypeError, ValueError, RuntimeError) as error:
+            raise ops.bad_index(key, self.shape, error) from error
         self.storage.version += 1
 
     # --- element by element -------------------------------------------------------------------------------------
@@ -492,7 +492,7 @@ class Tensor:
         axis = ops.checked_axes("argmax", dim, self.array.ndim)
         if isinstance(axis, tuple):
             raise TypeError(f"argmax: dim has to be an integer or None, but got {shown(dim)}")
-        return Tensor(np.argmax(self.array, axis=axis, keepdims=keepdim))
+        return Tensor(np.argmax(self.array, axis=axis, keepdims=bool(keepdim)))
 
     # --- shape --------------------------------------------------------------------------------------------------
 

@@ -157,6 +157,20 @@ TENSORS = (
     Row("the item of several", {"x": x(3)}, lambda x: x.item(), RuntimeError, ("3 elements", "Scalar")),
     Row("the truth of several", {"x": x(3)}, lambda x: bool(x), RuntimeError, ("Boolean value", "more than one")),
     Row("the length of one number", {}, lambda: len(nn.tensor(1.0)), TypeError, ("len", "0-d tensor")),
+    Row(
+        "an index of ragged lists",
+        {"x": x(3)},
+        lambda x: x[[[0], [1, 2]]],
+        ValueError,
+        (r"index a tensor of shape \(3,\)", r"\[\[0\], \[1, 2\]\]"),
+    ),
+    Row(
+        "an index of 70 bits",
+        {"x": x(3)},
+        lambda x: x[2**70],
+        IndexError,
+        (f"index .* by {2**70}", "integers", r"\(3,\)"),
+    ),
     Row("a float as an index", {"x": x(3)}, lambda x: range(3)[x], TypeError, ("integer tensors", "index")),
     Row(
         "an operand of another shape",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ TAKES_NOTHING = {
 }
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="workers are stopped by signals, which Windows has not")
 def test_a_slice() -> None:
     found = command.sweep(7, 3000, progress=False)
     assert found.calls == 3000
@@ -79,6 +81,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
     monkeypatch.setattr(command, "WORKER", (str(script),))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="workers are stopped by signals, which Windows has not")
 def test_a_crash_and_a_hang_are_told_and_the_sweep_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     worker(
         monkeypatch,

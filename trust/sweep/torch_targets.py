@@ -31,7 +31,7 @@ if importlib.util.find_spec("torch"):
         "dimensions",
         "device",
         "CPU",
-        "object has no attribute",
+        "has no attribute",
         "ambiguous",
         "convert",
     )
