@@ -58,9 +58,7 @@ def test_all_of_the_api_is_swept(prefix: str, names: list[str]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_the_calls_are_right_before_something_wrong_is_put_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_calls_are_right_before_something_wrong_is_put_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # some write
     missing = {
         "nn.load_weights",

@@ -56,7 +56,11 @@ TARGETS: tuple[Target, ...] = (
         {"out": poison(4, 6)},
         ("name", "activation", "scale", "shift", "dropped"),
     ),
-    Target("_core.give_back", _core.give_back, {"rng": generator, "key": constant(0), "before": constant(0), "after": constant(1)}),
+    Target(
+        "_core.give_back",
+        _core.give_back,
+        {"rng": generator, "key": constant(0), "before": constant(0), "after": constant(1)},
+    ),
     Target("_core.take_call", _core.take_call, {"rng": generator}),
     Target("_core.inverted_scale", _core.inverted_scale, {"p": constant(0.5)}),
     Target("_core.use_isa", _core.use_isa, {"name": constant("portable")}),
