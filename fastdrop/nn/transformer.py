@@ -14,7 +14,7 @@ from fastdrop.nn import functional as F
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.fused import activation_dropout, dropout_add, is_plain
 from fastdrop.nn.layer_norm import LayerNorm
-from fastdrop.nn.layers import Linear
+from fastdrop.nn.layers import Linear, check_count
 from fastdrop.nn.module import Module, ModuleList
 from fastdrop.nn.multihead import MultiheadAttention
 from fastdrop.nn.tensor import Tensor, named_tensor
@@ -120,7 +120,7 @@ class TransformerEncoderLayer(Module):
         generator: Generator | None,
     ) -> None:
         for name, value in (("d_model", d_model), ("nhead", nhead), ("dim_feedforward", dim_feedforward)):
-            check_int(name, value, 1, LIMIT - 1)
+            check_count(name, value)
         check_real("layer_norm_eps", layer_norm_eps)
         made: dict[str, Any] = {"dtype": dtype, "generator": generator}
         self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first, **made)

@@ -42,7 +42,7 @@ def word_dropout(
     if inplace:
         check_inplace(x, "word_dropout")
     if x.array.dtype.kind not in "iu":
-        raise TypeError(f"word_dropout: input has to hold tokens, which are integers, but got {x.array.dtype}")
+        raise TypeError(f"word_dropout: tokens have to be integers, but got an input of {x.array.dtype}")
     out = x.array if inplace else None
     y = fastdrop.word_dropout(x.array, p, training, unknown=unknown, rng=generator, out=out)
     if y is not x.array:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastdrop._checks import check_p, check_real
+from fastdrop._checks import check_flags, check_p, check_real
 from fastdrop._core import Generator
 from fastdrop.random import check_generator
 from fastdrop.torch.drop import drop, ours, scale_of, straight, under
@@ -181,6 +181,7 @@ def scaled_dot_product_attention(
     torch.Size([2, 3, 4])
     """
     p = check_p(dropout_p)
+    check_flags(is_causal=is_causal, enable_gqa=enable_gqa)
     if scale is not None:
         check_real("scale", scale)
     check_generator(generator)

@@ -41,6 +41,9 @@ ALSO = {
     "dim_feedforward": ("weight",),
     "hidden_size": ("weight",),
     "in_features": ("weight",),
+    "out_channels": ("weight",),
+    "in_channels": ("weight",),
+    "kernel_size": ("weight",),
     "out_features": ("weight",),
     "normalized_shape": ("too big",),
     "embed_dim": ("weight",),
@@ -60,7 +63,7 @@ ALSO = {
     "modules": ("axes", "iteration", "module"),
 }
 #: Labels of values that say themselves what is wrong, or are not what they say.
-OWN = ("claims to be", "tensor that lies", "meddles", "a history", "closed file", "bare")
+OWN = ("claims to be", "tensor that lies", "meddles", "a history", "closed file", "bare", "in a thread")
 #: How Python itself says that a call does not fit a signature.
 PYTHON = re.compile(
     r"(missing|unexpected|takes|expected) .*(argument|keyword)|has incorrect type|must not be None|descriptor"
