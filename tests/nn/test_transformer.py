@@ -239,7 +239,7 @@ def test_repr_names_pickle_and_copy(np_rng):
     ("call", "error", "message"),
     [
         (lambda: nn.TransformerEncoderLayer(8, 3), ValueError, "divisible by num_heads, got 8 and 3"),
-        (lambda: nn.TransformerEncoderLayer(8, 2, 0), ValueError, "dim_feedforward has to be between 1 and"),
+        (lambda: nn.TransformerEncoderLayer(8, 2, 0), ValueError, "positive int, got 0"),
         (lambda: nn.TransformerEncoderLayer(8, 2, dropout=2), ValueError, "between 0 and 1, but got 2"),
         (lambda: nn.TransformerEncoderLayer(8, 2, drop_path=-1), ValueError, "between 0 and 1, but got -1"),
         (

@@ -78,7 +78,7 @@ def test_repr_pickle_and_copy():
         (lambda: nn.WordDropout("some"), TypeError, "dropout probability"),
         (lambda: nn.WordDropout(0.5, "?"), TypeError, "unknown has to be an integer"),
         (lambda: nn.WordDropout(generator=np.random.default_rng(0)), TypeError, r"fastdrop\.Generator"),
-        (lambda: nn.WordDropout()(np.ones(3)), TypeError, "hold tokens, which are integers"),
+        (lambda: nn.WordDropout()(np.ones(3)), TypeError, "tokens have to be integers"),
         (lambda: nn.WordDropout(unknown=-1)(np.ones(3, np.uint8)), ValueError, "unknown has to be between 0 and 255"),
         (lambda: F.embedding_dropout(np.ones(3)), ValueError, r"\(V, D\)"),
     ],
