@@ -19,6 +19,7 @@ MENDED = (
     "reading past the end: an array whose shape another thread sets during the call",
     "changed: the first groups of an optimizer whose state's last group was refused",
     "changed: a call taken from the generator by layers, random tensors and mc_predict that were refused later",
+    "changed: running statistics of batch norm, where eps is a Fraction that NumPy then refuses",
     "silently right: a string, a number or None for True or False, in all kinds of dropout and most layers",
     "a wrong error: softmax of an empty axis, which is empty; keepdim=np.True_",
 )
