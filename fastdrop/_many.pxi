@@ -114,7 +114,7 @@ def apply_masks(masks, x, out=None, *, scale=None):
     cdef int code
     cdef double factor = 1.0
     # Whatever runs the caller's code comes first: from the first look at a shape to the kernel nothing may change it.
-    if isinstance(masks, Mask) or not hasattr(masks, "__iter__"):
+    if isinstance(masks, (Mask, type, np.ndarray)) or not hasattr(masks, "__iter__"):
         raise TypeError(f"masks has to be a sequence of fastdrop.Mask, but got a {type(masks).__name__}")
     masks = all_masks(masks)
     count = len(masks)

@@ -116,7 +116,8 @@ def cross_entropy(
     np.True_
     """
     check_reduction(reduction)
-    if not 0 <= check_real("label_smoothing", label_smoothing) <= 1:
+    label_smoothing = check_real("label_smoothing", label_smoothing)
+    if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     x = named_tensor(input, "input")
     axis = _class_axis(x.array)

@@ -113,7 +113,8 @@ def batch_norm(
     x = named_tensor(input, "input")
     given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     tensors = {name: named_tensor(value, name) for name, value in given.items() if value is not None}
-    _check(x.array, tensors, training, check_real("eps", eps))
+    eps = check_real("eps", eps)
+    _check(x.array, tensors, training, eps)
     momentum = check_real("momentum", momentum)
     w, b = tensors.get("weight"), tensors.get("bias")
 

@@ -173,7 +173,7 @@ def max_norm_(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
     tensor([[0.6, 0.8],
             [0.3, 0.4]], dtype=float64)
     """
-    _check_norm(max_norm)
+    max_norm = _check_norm(max_norm)
     if not isinstance(weight, Tensor) or weight.array.dtype.kind != "f":
         raise TypeError(f"weight has to be a floating Tensor, but got {shown(weight)}")
     array = weight.array
@@ -191,9 +191,11 @@ def max_norm_(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
     return weight
 
 
-def _check_norm(max_norm: float) -> None:
-    if not 0.0 < check_real("max_norm", max_norm) < math.inf:
+def _check_norm(max_norm: float) -> float:
+    value = check_real("max_norm", max_norm)
+    if not 0.0 < value < math.inf:
         raise ValueError(f"max_norm has to be a finite number above 0, but got {max_norm}")
+    return value
 
 
 class MaxNorm(Callback):

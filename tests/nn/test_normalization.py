@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -260,3 +261,9 @@ def test_a_refused_batch_changes_nothing():
         with pytest.raises((ValueError, RuntimeError)):
             layer(bad)
     assert layer.num_batches_tracked.item() == 0 and layer.running_mean.tolist() == [0, 0, 0]
+
+
+def test_any_real_number_is_an_eps():
+    x, running = np.ones((4, 6), np.float32), [np.zeros(6, np.float32), np.ones(6, np.float32)]
+    y = F.batch_norm(x, *running, training=True, eps=Fraction(1, 2))
+    np.testing.assert_array_equal(y.array, F.batch_norm(x, *running, training=True, eps=0.5).array)
