@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,10 @@ with suppress(ImportError):  # an installed package may be tested without hypoth
     # No test depends on how long something takes: machines are shared.
     settings.register_profile("no clock", deadline=None)
     settings.load_profile("no clock")
+
+# `trust` is not installed: it is found in the folder above, after everything else, so that no source folder hides an
+# installed fastdrop.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 #: Calls the command line: exit status, standard output, standard error.
 Command = Callable[..., tuple[int, str, str]]
