@@ -72,8 +72,7 @@ static int usable(int k) {
                     : __builtin_cpu_supports("sse2") != 0;
 }
 
-static atomic_int chosen =
-    -2; /* index into stores; -1: none, -2: not looked yet: the module looks when it is imported */
+static atomic_int chosen = -2; /* index into stores; -1: none, -2: not looked yet, as the module does on import */
 
 static int in_use(void) {
     if (chosen == -2) {
