@@ -115,8 +115,7 @@ cdef void *steady(const fd_view *view, cnp.ndarray a, int64_t *strides) except? 
         same &= cnp.PyArray_DIM(a, i) == view.shape[i]
         strides[i] = cnp.PyArray_STRIDE(a, i)
     if not same:
-        was = tuple([view.shape[i] for i in range(view.ndim)])
-        raise ValueError(f"an array of shape {was} became one of {(<object>a).shape} while it was used: "
+        raise ValueError(f"an array of shape {numbers(view.shape, view.ndim)} became one of {(<object>a).shape} while it was used: "
                          "let no other thread set its shape")
     return cnp.PyArray_DATA(a)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdrop._checks import check_int, shown
+from fastdrop._checks import check_flags, check_int, shown
 from fastdrop._core import Generator, give_back
 from fastdrop.functional import check_p
 from fastdrop.nn import functional as F
@@ -105,9 +105,7 @@ class DropConnectLinear(Linear):
         generator: Generator | None = None,
     ) -> None:
         check_p(p)
-        for name, flag in (("per_example", per_example), ("drop_bias", drop_bias)):
-            if not isinstance(flag, (bool, np.bool_)):
-                raise TypeError(f"{name} has to be True or False, but got {shown(flag)}")
+        check_flags(per_example=per_example, drop_bias=drop_bias)
         if activation is not None and not callable(activation):
             raise TypeError(f"activation has to be a function on tensors or None, but got {shown(activation)}")
         if not isinstance(inference, str) or inference not in ("mean", "gaussian"):

@@ -1,4 +1,4 @@
-"""What the tables of the framework are made of: models, optimizers, data, and things that are broken."""
+"""What the tables are made of: arrays and masks, models, optimizers, data, and things that are broken."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from typing import Any
 
 import numpy as np
 
+import fastdrop as fd
 from fastdrop import nn, optim
+
+
+def mask() -> fd.Mask:
+    return fd.Mask(1, 2, 0.5, (4, 6))
+
+
+def rng() -> fd.Generator:
+    return fd.Generator(3)
+
+
+def f32(*shape: int) -> Any:
+    return lambda: np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
 def model() -> nn.Module:

@@ -11,22 +11,7 @@ import fastdrop as fd
 from fastdrop import softmax
 
 from .check import Row, refuses_row
-
-
-def mask() -> fd.Mask:
-    return fd.Mask(1, 2, 0.5, (4, 6))
-
-
-def noise() -> fd.Noise:
-    return fd.Noise(1, 2, (4, 6))
-
-
-def rng() -> fd.Generator:
-    return fd.Generator(3)
-
-
-def f32(*shape: int) -> Any:
-    return lambda: np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+from .made import f32, rng
 
 
 def saved(**changes: Any) -> Any:
@@ -35,14 +20,6 @@ def saved(**changes: Any) -> Any:
 
     return make
 
-
-def set_state(rng: fd.Generator, state: Any) -> None:
-    rng.state = state
-
-
-STATE = fd.Generator(3).state
-VIEW = {"mask": mask}
-M = "mask"
 
 ROWS = (
     Row(

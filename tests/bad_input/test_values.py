@@ -10,32 +10,13 @@ import pytest
 
 import fastdrop as fd
 from fastdrop import random as fd_random
-from fastdrop import softmax
 
 from .check import Row, refuses_row
-
-
-def mask() -> fd.Mask:
-    return fd.Mask(1, 2, 0.5, (4, 6))
+from .made import f32, mask, rng
 
 
 def noise() -> fd.Noise:
     return fd.Noise(1, 2, (4, 6))
-
-
-def rng() -> fd.Generator:
-    return fd.Generator(3)
-
-
-def f32(*shape: int) -> Any:
-    return lambda: np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-
-
-def saved(**changes: Any) -> Any:
-    def make() -> softmax.SoftmaxRows:
-        return softmax.softmax_dropout_forward(f32(4, 6)(), 0.5, rng=rng())[1]._replace(**changes)
-
-    return make
 
 
 def set_state(rng: fd.Generator, state: Any) -> None:
