@@ -43,7 +43,7 @@ test-warnings: ## all C code under gcc and clang, where a warning is an error
 test-tsan: ## threads that call the library at once, under ThreadSanitizer
 	@mkdir -p build
 	$(CC) $(C_FLAGS) -g -O1 -fsanitize=thread $(wildcard csrc/*.c) tests/tsan/race.c -o build/race -lm -lpthread
-	TSAN_OPTIONS=die_after_fork=0 setarch -R build/race
+	TSAN_OPTIONS=die_after_fork=0 timeout 300 setarch -R build/race
 
 test-asan: $(VENV)/.installed-test ## the Python tests with the extension under AddressSanitizer and UBSan
 	$(BIN)/python -m trust.sanitized $(ARGS)
