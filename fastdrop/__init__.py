@@ -33,6 +33,7 @@ from .gaussian import gaussian_dropout, gaussian_noise
 from .random import default_generator, manual_seed
 from .recurrent import zoneout
 from .runtime import available_isas, get_num_threads, isa, set_isa, set_num_threads
+from .shards import Shard
 from .softmax import softmax_dropout, softmax_dropout_backward, softmax_dropout_forward
 from .words import embedding_dropout, word_dropout
 
@@ -40,6 +41,7 @@ __all__ = [
     "Generator",
     "Mask",
     "Noise",
+    "Shard",
     "__version__",
     "activation_dropout",
     "alpha_dropout",
@@ -95,6 +97,7 @@ _MODULES = (
     "recurrent",
     "reference",
     "runtime",
+    "shards",
     "softmax",
     "words",
 )

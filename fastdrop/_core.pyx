@@ -23,12 +23,14 @@ from fastdrop._checks import LIMIT, as_array, check_int, check_ints, check_p, ch
 from fastdrop._views import (
     broadcast_view,
     check_extent,
+    check_shard,
     contiguous_strides,
     index_view,
     memory_order,
     nested,
     reshape_view,
     resolve_shape,
+    shard_view,
     transpose_view,
     turned,
 )

@@ -257,6 +257,41 @@ cdef class View:
         """
         return derive(self, broadcast_view(view_of(self), check_shape(shape), self._what))
 
+    def shard(self, axis, rank, size, *, interleaved=False):
+        """The part of the view that one of several processes has: a slice along `axis`.
+
+        The parts of all ranks, put together, are the view: a process that applies its part to its part of a tensor gets
+        the bits that one process alone would have.
+
+        Parameters
+        ----------
+        axis : int
+            May be negative.
+        rank : int
+            Which part, from 0.
+        size : int or sequence of int
+            How many parts there are: as even as can be, the longer ones first, as of `numpy.array_split`. Or the
+            extents of all parts.
+        interleaved : bool
+            Deal the elements out one by one, ``view[rank::size]``, as `torch.utils.data.DistributedSampler` does.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong kind or out of range, or `size` names other extents than the axis has.
+
+        Examples
+        --------
+        >>> import fastdrop as fd
+        >>> mask = fd.Mask(key=0, call=0, p=0.5, shape=(7, 4))
+        >>> mask.shard(0, 1, 3) == mask[3:5], mask.shard(0, 1, 3, interleaved=True) == mask[1::3]
+        (True, True)
+        >>> mask.shard(0, 1, [2, 5]).shard(-1, 0, 2).shape
+        (5, 2)
+        """
+        rank, size = check_shard(rank, size, interleaved)
+        return derive(self, shard_view(view_of(self), axis, rank, size, interleaved, self._what))
+
     def __len__(self):
         if self.view.ndim == 0:
             raise TypeError(f"len() of a {self._what} without axes")

@@ -7,9 +7,10 @@ so that they can be read, and tested against NumPy's own views, without a mask.
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Sized
 from typing import Any
 
-from ._checks import LIMIT, MAX_NDIM, shown
+from ._checks import LIMIT, MAX_NDIM, check_flags, check_int, shown
 
 Shape = tuple[int, ...]
 View = tuple[int, Shape, Shape]  # start, shape, strides
@@ -110,6 +111,61 @@ def index_view(view: View, key: Any, what: str = "mask") -> View:
     if 0 in new_shape:  # names no bit: nor may its start or strides leave the sequence
         return view[0], tuple(new_shape), (0,) * len(new_shape)
     return start, tuple(new_shape), tuple(new_strides)
+
+
+def check_shard(rank: Any, size: Any, interleaved: Any = False) -> tuple[int, int | Shape]:
+    """`rank` and `size`, which is the number of parts, or the extents of all of them.
+
+    >>> check_shard(2, 2)
+    Traceback (most recent call last):
+    ValueError: rank has to be between 0 and 1, but got 2
+    """
+    check_flags(interleaved=interleaved)
+    try:
+        count = size = check_int("size", size, 1, LIMIT - 1)
+    except TypeError:
+        if isinstance(size, (str, bytes)) or not (isinstance(size, Iterable) and isinstance(size, Sized)):
+            raise TypeError(
+                f"size has to be how many parts there are, or the extents of all, but got {shown(size)}"
+            ) from None
+        size = tuple([check_int(f"size[{i}]", n, 0, LIMIT - 1) for i, n in enumerate(size)])
+        count = len(size)
+        if not count:
+            raise ValueError("size has to be how many parts there are, or the extents of all, but got none") from None
+        if interleaved:
+            raise ValueError(
+                f"size has to be how many parts there are where they are interleaved, but got {size}"
+            ) from None
+    return check_int("rank", rank, 0, count - 1), size
+
+
+def shard_view(view: View, axis: int, rank: int, size: int | Shape, interleaved: bool, what: str = "mask") -> View:
+    """Part `rank` of the `size` that an axis is dealt out in.
+
+    >>> shard_view((0, (7, 5), (5, 1)), 0, 1, 3, False)
+    (15, (2, 5), (5, 1))
+    >>> shard_view((0, (7, 5), (5, 1)), 0, 1, 3, True)
+    (5, (2, 5), (15, 1))
+    """
+    shape = view[1]
+    if not shape:
+        raise ValueError(f"a {what} without axes has no parts")
+    axis = check_int("axis", axis, -len(shape), len(shape) - 1) % len(shape)
+    if isinstance(size, tuple):
+        if sum(size) != shape[axis]:
+            raise ValueError(
+                f"size has to name parts of {shape[axis]} elements in all, as axis {axis} has, but {shown(size)} are "
+                f"{sum(size)}"
+            )
+        first = sum(size[:rank])
+        part = slice(first, first + size[rank])
+    elif interleaved:
+        part = slice(rank, None, size)
+    else:  # the first parts have what is left over, as of numpy.array_split
+        least, more = divmod(shape[axis], size)
+        first = rank * least + min(rank, more)
+        part = slice(first, first + least + (rank < more))
+    return index_view(view, (*(slice(None),) * axis, part), what)
 
 
 def turned(shape: Shape, strides: Shape) -> bool:

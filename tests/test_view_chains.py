@@ -5,7 +5,6 @@ FASTDROP_EXAMPLES asks for more than the few chains of a normal run: hypothesis'
 
 from __future__ import annotations
 
-import itertools
 import os
 
 import numpy as np
@@ -87,11 +86,7 @@ def sharded(data, mask, want):
     axis = data.draw(st.integers(0, want.ndim - 1))
     size = data.draw(st.integers(1, 5))
     rank = data.draw(st.integers(0, size - 1))
-    ends = np.cumsum([0, *(len(part) for part in np.array_split(np.arange(want.shape[axis]), size))])
-    index = (*[slice(None)] * axis, slice(ends[rank], ends[rank + 1]))
-    part = np.array_split(want, size, axis)[rank]
-    assert np.array_equal(part, want[index])
-    return mask[index], part
+    return mask.shard(axis, rank, size), np.array_split(want, size, axis)[rank]
 
 
 STEPS = [sliced, transposed, broadcast, sharded]
@@ -165,6 +160,13 @@ def test_shards_put_together_are_the_view(view, axis, size, data):
         return
     axis %= want.ndim
     ends = sorted(data.draw(st.lists(st.integers(0, want.shape[axis]), min_size=size - 1, max_size=size - 1)))
-    ends = [0, *ends, want.shape[axis]]
-    parts = [mask[(*[slice(None)] * axis, slice(a, b))] for a, b in itertools.pairwise(ends)]
-    assert np.array_equal(np.concatenate([np.asarray(part) for part in parts], axis), want)
+    uneven = np.diff([0, *ends, want.shape[axis]])
+    for sizes in (size, uneven):
+        parts = [np.asarray(mask.shard(axis, rank, sizes)) for rank in range(size)]
+        assert np.array_equal(np.concatenate(parts, axis), want)
+    together = np.empty_like(want)
+    for rank in range(size):
+        np.moveaxis(together, axis, 0)[rank::size] = np.moveaxis(
+            np.asarray(mask.shard(axis - want.ndim, rank, size, interleaved=True)), axis, 0
+        )
+    assert np.array_equal(together, want)

@@ -9,6 +9,7 @@ from fastdrop.broadcast import feature_shape, locked_shape, path_shape, token_sh
 from fastdrop.functional import check_p, check_scaling, noise_shape_to_mask_shape
 from fastdrop.nn import buffers
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
+from fastdrop.nn.batch import part_of, whole
 from fastdrop.nn.creation import floating
 from fastdrop.nn.tensor import Tensor, as_tensor, named_tensor
 from fastdrop.random import check_generator, chosen_generator
@@ -31,14 +32,25 @@ def checked_input(
 
 
 def draw(
-    x: Tensor, p: float, noise_shape: Sequence[Any] | None, generator: Generator | None, inplace: bool, name: str
+    x: Tensor,
+    p: float,
+    noise_shape: Sequence[Any] | None,
+    generator: Generator | None,
+    inplace: bool,
+    name: str,
+    batch_axis: int = 0,
 ) -> Mask:
-    """The mask of a call of the kind `name`: the checks that come before one is drawn, then the draw."""
-    shape = noise_shape_to_mask_shape(noise_shape, x.array.shape)
+    """The mask of a call of the kind `name`: the checks that come before one is drawn, then the draw.
+
+    `noise_shape` is of the whole batch, where this process has a part of it.
+    """
+    own = x.array.shape
+    all_of_it = whole(own, batch_axis)
+    shape = noise_shape_to_mask_shape(noise_shape, all_of_it)
     if inplace:
         check_inplace(x, name)
     mask = chosen_generator(generator).mask(shape, p)
-    return mask if shape == x.array.shape else mask.broadcast_to(x.array.shape)
+    return part_of(mask if shape == all_of_it else mask.broadcast_to(all_of_it), own, batch_axis)
 
 
 def masked(
