@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastdrop._core import fused
 from fastdrop.alpha import alpha_constants, alpha_shape
 from fastdrop.functional import check_p
+from fastdrop.nn.batch import whole
 from fastdrop.nn.creation import floating
 from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.dropouts import checked_input, draw, masked
@@ -71,7 +72,7 @@ def feature_alpha_dropout(
     array([-0.77919394,  0.77919394], dtype=float32)
     """
     x = floating(input, "feature_alpha_dropout")
-    shape = alpha_shape(x.array.shape, channels_last)
+    shape = alpha_shape(whole(x.array.shape), channels_last)
     return alpha_dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from fastdrop._checks import check_flags, check_p, check_real
 from fastdrop.functional import KEEP_ALL
 from fastdrop.nn.autograd import Array, record
+from fastdrop.nn.batch import part_of, whole
 from fastdrop.nn.tensor import Tensor, named_tensor
 from fastdrop.random import check_generator, chosen_generator
 from fastdrop.softmax import SoftmaxRows, softmax_dropout, softmax_dropout_backward
@@ -262,7 +263,7 @@ def _split(arrays: Sequence[Array], heads: int) -> list[Array]:
 def _mask(shape: tuple[int, ...], p: float, training: bool, generator: Generator | None) -> Mask | None:
     if not training or p == 0:
         return None
-    return chosen_generator(generator).mask(shape, p)
+    return part_of(chosen_generator(generator).mask(whole(shape), p), shape)
 
 
 def _stretched(x: Array, batch: tuple[int, ...]) -> Array:

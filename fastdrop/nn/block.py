@@ -8,6 +8,7 @@ import fastdrop
 from fastdrop._checks import check_flags, check_p
 from fastdrop.block import check_block_size, drop_block_seeds
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
+from fastdrop.nn.batch import part_of, whole
 from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.tensor import Tensor, named_tensor
 
@@ -41,7 +42,9 @@ def _drop_block(
         return x
     if inplace:
         check_inplace(x, name)
-    seeds = drop_block_seeds(x.array.shape, spatial, p, block_size, channels_last=channels_last, rng=generator)
+    own = x.array.shape
+    seeds = drop_block_seeds(whole(own), spatial, p, block_size, channels_last=channels_last, rng=generator)
+    seeds = part_of(seeds, own)
 
     def function(dy: Array) -> tuple[Array]:
         return (apply(dy, p, block_size, channels_last=channels_last, mask=seeds),)

@@ -11,6 +11,7 @@ from fastdrop._checks import check_flags, check_int, shown
 from fastdrop._core import Generator, give_back
 from fastdrop.functional import check_p
 from fastdrop.nn import functional as F
+from fastdrop.nn.batch import along, part_of, undivided, whole
 from fastdrop.nn.layers import Linear
 from fastdrop.nn.module import Module
 from fastdrop.nn.tensor import Tensor, as_tensor, named_tensor
@@ -146,7 +147,9 @@ class DropConnectLinear(Linear):
         variance = F.linear(a * a, w * w, b * b if b is not None and self.drop_bias else None) * (p / (1 - p))
         # The root's slope at 0 is infinite, and would make NaN of a gradient of 0.
         deviation = (variance + float(np.finfo(mean.dtype).tiny)).sqrt()
-        noise = chosen_generator(self.generator).noise((n_samples, *mean.shape))
+        shape = (n_samples, *mean.shape)
+        with along(1):
+            noise = part_of(chosen_generator(self.generator).noise(whole(shape)), shape)
         total: Any = 0
         for z in noise:
             sample = mean + deviation * Tensor(np.asarray(z).astype(mean.dtype))
@@ -245,7 +248,8 @@ class WeightDrop(Module):
         after = before
         try:
             for name in self.names:
-                attributes[name] = F.dropout(getattr(self.module, name), self.p, generator=rng)
+                with undivided():
+                    attributes[name] = F.dropout(getattr(self.module, name), self.p, generator=rng)
                 after += 1
             return self.module(*args, **kwargs)
         except BaseException:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastdrop.connections import add_bias, as_rows, bias_gradient, connections, input_gradient, product, weight_gradient
 from fastdrop.nn.autograd import Array, record
+from fastdrop.nn.batch import part_of, shared_batch, whole
 from fastdrop.nn.creation import floating
 from fastdrop.nn.tensor import Tensor, named_tensor
 from fastdrop.random import chosen_generator
 
 if TYPE_CHECKING:
-    from fastdrop import Generator
+    from fastdrop import Generator, Mask
 
 __all__ = ["dropconnect"]
+
+
+def _own(mask: Mask | None, lead: tuple[int, ...]) -> Mask | None:
+    """The part of a mask (B, ...) of the whole batch for examples along `lead`, whose product is their number."""
+    if mask is None or not shared_batch():
+        return mask
+    of_each = mask.shape[1:]
+    return part_of(mask.reshape(*whole(lead), *of_each), (*lead, *of_each)).reshape(math.prod(lead), *of_each)
 
 
 def dropconnect(
@@ -71,10 +83,13 @@ def dropconnect(
     x, w = floating(input, "dropconnect"), named_tensor(weight, "weight")
     b = None if bias is None else named_tensor(bias, "bias")
     xa, wa, ba = x.array, w.array, None if b is None else b.array
-    mask, bias_mask = connections(
-        xa, wa, ba, p, training, per_example=per_example, drop_bias=drop_bias, rng=chosen_generator(generator),
+    # Of the whole batch, which takes no memory.
+    examples = np.broadcast_to(np.zeros((), xa.dtype), whole(xa.shape)) if shared_batch() else xa
+    drawn = connections(
+        examples, wa, ba, p, training, per_example=per_example, drop_bias=drop_bias, rng=chosen_generator(generator),
         names=("input", "weight"),
     )  # fmt: skip
+    mask, bias_mask = (_own(each, xa.shape[:-1]) for each in drawn)
     outputs = len(wa)
     rows = as_rows(xa)
     y = add_bias(product(mask, rows, wa), ba, bias_mask).astype(xa.dtype, copy=False)

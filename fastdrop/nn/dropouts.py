@@ -9,7 +9,7 @@ from fastdrop.broadcast import feature_shape, locked_shape, path_shape, token_sh
 from fastdrop.functional import check_p, check_scaling, noise_shape_to_mask_shape
 from fastdrop.nn import buffers
 from fastdrop.nn.autograd import Array, check_inplace, record, record_inplace
-from fastdrop.nn.batch import part_of, whole
+from fastdrop.nn.batch import along, part_of, whole
 from fastdrop.nn.creation import floating
 from fastdrop.nn.tensor import Tensor, as_tensor, named_tensor
 from fastdrop.random import check_generator, chosen_generator
@@ -32,25 +32,19 @@ def checked_input(
 
 
 def draw(
-    x: Tensor,
-    p: float,
-    noise_shape: Sequence[Any] | None,
-    generator: Generator | None,
-    inplace: bool,
-    name: str,
-    batch_axis: int = 0,
+    x: Tensor, p: float, noise_shape: Sequence[Any] | None, generator: Generator | None, inplace: bool, name: str
 ) -> Mask:
     """The mask of a call of the kind `name`: the checks that come before one is drawn, then the draw.
 
     `noise_shape` is of the whole batch, where this process has a part of it.
     """
     own = x.array.shape
-    all_of_it = whole(own, batch_axis)
+    all_of_it = whole(own)
     shape = noise_shape_to_mask_shape(noise_shape, all_of_it)
     if inplace:
         check_inplace(x, name)
     mask = chosen_generator(generator).mask(shape, p)
-    return part_of(mask if shape == all_of_it else mask.broadcast_to(all_of_it), own, batch_axis)
+    return part_of(mask if shape == all_of_it else mask.broadcast_to(all_of_it), own)
 
 
 def masked(
@@ -156,7 +150,7 @@ def dropout1d(
             [2., 2., 2.]])
     """
     x = named_tensor(input, "input")
-    shape = feature_shape(x.array.shape, 1, channels_last)
+    shape = feature_shape(whole(x.array.shape), 1, channels_last)
     return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
 
 
@@ -178,7 +172,7 @@ def dropout2d(
     array([0., 2.], dtype=float32)
     """
     x = named_tensor(input, "input")
-    shape = feature_shape(x.array.shape, 2, channels_last)
+    shape = feature_shape(whole(x.array.shape), 2, channels_last)
     return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
 
 
@@ -201,7 +195,7 @@ def dropout3d(
            [2., 2.]], dtype=float32)
     """
     x = named_tensor(input, "input")
-    shape = feature_shape(x.array.shape, 3, channels_last)
+    shape = feature_shape(whole(x.array.shape), 3, channels_last)
     return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
 
 
@@ -224,7 +218,7 @@ def drop_path(
             [2., 2., 2.]])
     """
     x = named_tensor(input, "input")
-    return dropout(x, p, training, inplace, noise_shape=path_shape(x.array.shape, mode), generator=generator)
+    return dropout(x, p, training, inplace, noise_shape=path_shape(whole(x.array.shape), mode), generator=generator)
 
 
 def locked_dropout(
@@ -246,7 +240,9 @@ def locked_dropout(
             [0., 2., 0.]])
     """
     x = named_tensor(input, "input")
-    return dropout(x, p, training, inplace, noise_shape=locked_shape(x.array.shape, batch_first), generator=generator)
+    with along(0 if batch_first else 1):
+        shape = locked_shape(whole(x.array.shape), batch_first)
+        return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)
 
 
 def token_dropout(
@@ -262,4 +258,4 @@ def token_dropout(
             [2., 2., 2.]])
     """
     x = named_tensor(input, "input")
-    return dropout(x, p, training, inplace, noise_shape=token_shape(x.array.shape), generator=generator)
+    return dropout(x, p, training, inplace, noise_shape=token_shape(whole(x.array.shape)), generator=generator)

@@ -9,6 +9,7 @@ from fastdrop._core import Generator
 from fastdrop.functional import check_p
 from fastdrop.gaussian import check_std, dropout_std
 from fastdrop.nn.autograd import check_inplace
+from fastdrop.nn.batch import part_of, whole
 from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.dropouts import checked_input, dropout, masked
 from fastdrop.nn.module import Module
@@ -23,7 +24,7 @@ __all__ = ["GaussianDropout", "GaussianNoise", "gaussian_dropout", "gaussian_noi
 def _apply(name: str, x: Tensor, sigma: float, kind: str, inplace: bool, generator: Generator | None) -> Tensor:
     if inplace:
         check_inplace(x, name)
-    noise = chosen_generator(generator).noise(x.array.shape)
+    noise = part_of(chosen_generator(generator).noise(whole(x.array.shape)), x.array.shape)
     return masked(
         name,
         x,

@@ -11,6 +11,7 @@ from fastdrop._checks import LIMIT, check_flags, check_int, check_p, check_shape
 from fastdrop._core import Generator
 from fastdrop.nn import functional as F
 from fastdrop.nn.attention import attention_weights, causal_bias, multi_head_attention
+from fastdrop.nn.batch import along
 from fastdrop.nn.creation import numpy_generator
 from fastdrop.nn.dtypes import floating_dtype
 from fastdrop.nn.layers import Linear
@@ -179,19 +180,26 @@ class MultiheadAttention(Module):
             parts = [t.transpose(0, 1) for t in parts]
         n, l, s = *parts[0].shape[:2], parts[-1].shape[1]
         bias = self._bias(attn_mask, key_padding_mask, is_causal, (n, l, s), q.array.dtype)
-        if need_weights:
-            pq, pk, pv = parts if len(parts) == 3 else self._thirds(parts[0], -1)
-            weights = attention_weights(pq, pk, self.num_heads, bias, p, self.training, self.generator)
-            values = pv.reshape(n, s, self.num_heads, -1).permute(0, 2, 1, 3)
-            y = (weights @ values).permute(0, 2, 1, 3).reshape(n, l, self.embed_dim)
-        else:
-            y = multi_head_attention(parts, self.num_heads, bias, p, self.training, self.generator)
+        with along(0):  # whatever the layout outside
+            y, weights = self._attend(parts, bias, p, need_weights)
         y = self.out_proj(y if self.batch_first else y.transpose(0, 1))
         y = y if batched else y.reshape(l, self.embed_dim)
-        if not need_weights:
+        if weights is None:
             return y, None
         weights = weights.mean(dim=1) if average_attn_weights else weights
         return y, weights if batched else weights.squeeze(0)
+
+    def _attend(
+        self, parts: list[Tensor], bias: Tensor | None, p: float, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """(N, L, E), and the weights if they are asked for."""
+        n, l, s = *parts[0].shape[:2], parts[-1].shape[1]
+        if need_weights:
+            pq, pk, pv = parts if len(parts) == 3 else self._thirds(parts[0], -1)
+            weights = attention_weights(pq, pk, self.num_heads, bias, p, self.training, self.generator)
+            values = pv.reshape(n, s, self.num_heads, self.embed_dim // self.num_heads).permute(0, 2, 1, 3)
+            return (weights @ values).permute(0, 2, 1, 3).reshape(n, l, self.embed_dim), weights
+        return multi_head_attention(parts, self.num_heads, bias, p, self.training, self.generator), None
 
     def _project(self, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
         """Return the projections: one tensor where one product makes them all, else three."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastdrop._checks import check_flags, check_int, check_real
 from fastdrop.nn.autograd import Array, record
+from fastdrop.nn.batch import shared_batch, totals
 from fastdrop.nn.dtypes import floating_dtype
 from fastdrop.nn.module import Module, Parameter
 from fastdrop.nn.tensor import Tensor, named_tensor
@@ -23,6 +24,8 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "batch_norm"]
 
 # Rows that one matrix product adds up in the array's own dtype; the partial sums are added in float64.
 _BLOCK = 1024
+
+_ONE_VALUE = "Expected more than 1 value per channel when training"
 
 
 def _rows(array: Array) -> Array:
@@ -94,6 +97,8 @@ def batch_norm(
 
     Notes
     -----
+    Where several processes share a batch (`fit` with `comm`) the statistics are those of all of it.
+
     Means are taken twice, the second time of what remains after subtracting the first, and sums are added in float64:
     a large mean costs no digits of the variance.
 
@@ -119,15 +124,20 @@ def batch_norm(
     w, b = tensors.get("weight"), tensors.get("bias")
 
     rows = _rows(x.array)
-    count = max(len(rows), 1)
+    add_up = totals()
     if training:
-        first = (_sums(rows) / count).astype(rows.dtype)
+        sums = add_up(np.append(_sums(rows), len(rows)))
+        found = sums[-1]
+        if found == 1:  # the others of the batch's processes find it too
+            raise ValueError(f"{_ONE_VALUE}, got one in all of the batch, and shape {list(x.array.shape)} here")
+        count = max(found, 1.0)
+        first = (sums[:-1] / count).astype(rows.dtype)
         y = rows - first
-        rest = _sums(y) / count
-        var = np.maximum(_sums(y * y) / count - rest * rest, 0.0)
-        if len(rows):
+        rest, squares = add_up(np.stack([_sums(y), _sums(y * y)])) / count
+        var = np.maximum(squares - rest * rest, 0.0)
+        if found:
             _move(tensors.get("running_mean"), first + rest, momentum)
-            _move(tensors.get("running_var"), var * (count / max(count - 1, 1)), momentum)
+            _move(tensors.get("running_var"), var * (count / (count - 1)), momentum)
     else:
         mean, var = (tensors[name].array.astype(np.float64) for name in ("running_mean", "running_var"))
         first = mean.astype(rows.dtype)
@@ -152,10 +162,11 @@ def batch_norm(
         if need_x:
             dx = g * scale.astype(g.dtype)
             if training:
+                all_g, all_gx = add_up(np.stack([sum_g, sum_gx]))
                 # scale * (g - mean(g) - n mean(g n)) with n = (centred - rest) * inverse, multiplied out: fewer passes.
-                slope = -scale * inverse * sum_gx / count
+                slope = -scale * inverse * all_gx / count
                 centred *= slope.astype(g.dtype)
-                centred += (-scale * sum_g / count - slope * rest).astype(g.dtype)
+                centred += (-scale * all_g / count - slope * rest).astype(g.dtype)
                 dx += centred
         gradients: list[Array | None] = [_unrows(dx, dy) if need_x else None]
         return tuple(gradients + ([] if w is None else [sum_gx]) + ([] if b is None else [sum_g]))
@@ -168,8 +179,8 @@ def _check(x: Array, tensors: dict[str, Tensor], training: bool, eps: float) -> 
     if x.ndim < 2:
         raise ValueError(f"batch_norm: input must have at least 2 axes, (N, C, ...), got shape {x.shape}")
     channels = x.shape[1]
-    if training and channels and x.size == channels:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(x.shape)}")
+    if training and channels and x.size == channels and not shared_batch():
+        raise ValueError(f"{_ONE_VALUE}, got input size {list(x.shape)}")
     if not eps >= 0 or (training and eps == 0):
         raise ValueError(f"batch_norm: eps must be {'positive in training' if training else 'at least 0'}, got {eps}")
     if not training and not {"running_mean", "running_var"} <= set(tensors):

@@ -13,6 +13,7 @@ from fastdrop._checks import check_flags, check_real, check_shape, shown
 from fastdrop._core import Generator, Mask
 from fastdrop.nn import functional as F
 from fastdrop.nn.autograd import Array, record
+from fastdrop.nn.batch import along, part_of, whole
 from fastdrop.nn.creation import numpy_generator
 from fastdrop.nn.dtypes import floating_dtype
 from fastdrop.nn.layers import check_count
@@ -199,14 +200,16 @@ class _Recurrent(Module):
         rng = chosen_generator(self.generator)
         shape = (batch, self.hidden_size)
         p = rates["dropout_recurrent"]
-        recurrent = Share(rng.mask(shape, p)) if self.training and p else None
+        with along(0):
+            recurrent = Share(part_of(rng.mask(whole(shape), p), shape)) if self.training and p else None
         zoneout: list[Share | None] = []
         for name in ("zoneout", "zoneout_cell")[: self._cell.states]:
             p = rates[name]
             if not p:
                 zoneout.append(None)
             elif self.training:
-                mask = rng.mask((steps, *shape), p)
+                with along(1):
+                    mask = part_of(rng.mask(whole((steps, *shape)), p), (steps, *shape))
                 zoneout.append(Share(mask[::-1] if direction else mask, 1.0))
             else:
                 zoneout.append(Share(Mask(0, 0, 0.0, ()).broadcast_to((steps, *shape)), 1 - p))

@@ -11,6 +11,7 @@ import numpy as np
 from fastdrop._checks import LIMIT, check_flags, check_int, check_real, shown
 from fastdrop._core import Generator
 from fastdrop.nn import functional as F
+from fastdrop.nn.batch import along
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.fused import activation_dropout, dropout_add, is_plain
 from fastdrop.nn.layer_norm import LayerNorm
@@ -139,9 +140,13 @@ class TransformerEncoderLayer(Module):
     ) -> Tensor:
         """Return the encoded sequences, in the shape of `src`; masks as of `MultiheadAttention`."""
         x = named_tensor(src, "src")
+        axis = 0 if self.self_attn.batch_first else 1
         if x.ndim == 2:
-            axis = 0 if self.self_attn.batch_first else 1
             return self.forward(x.unsqueeze(axis), src_mask, src_key_padding_mask, is_causal).squeeze(axis)
+        with along(axis):
+            return self._encode(x, src_mask, src_key_padding_mask, is_causal)
+
+    def _encode(self, x: Tensor, src_mask: Any, src_key_padding_mask: Any, is_causal: bool) -> Tensor:
 
         def attend(x: Tensor) -> Tensor:
             y: Tensor = self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]

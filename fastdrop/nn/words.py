@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fastdrop
-from fastdrop._checks import check_flags, check_int
+from fastdrop._checks import check_flags, check_int, check_p
 from fastdrop.nn.autograd import check_inplace
+from fastdrop.nn.batch import part_of, shared_batch, undivided, whole
 from fastdrop.nn.dropout import DropoutBase
 from fastdrop.nn.dropouts import dropout
 from fastdrop.nn.tensor import Tensor, named_tensor
+from fastdrop.random import chosen_generator
 from fastdrop.words import embedding_shape
 
 if TYPE_CHECKING:
@@ -44,7 +46,11 @@ def word_dropout(
     if x.array.dtype.kind not in "iu":
         raise TypeError(f"word_dropout: tokens have to be integers, but got an input of {x.array.dtype}")
     out = x.array if inplace else None
-    y = fastdrop.word_dropout(x.array, p, training, unknown=unknown, rng=generator, out=out)
+    mask = None
+    if shared_batch() and training and check_p(p) > 0:
+        shape = x.array.shape
+        mask, generator = part_of(chosen_generator(generator).mask(whole(shape), p), shape), None
+    y = fastdrop.word_dropout(x.array, p, training, unknown=unknown, rng=generator, mask=mask, out=out)
     if y is not x.array:
         return Tensor(y)
     if inplace:
@@ -70,7 +76,8 @@ def embedding_dropout(
             [2., 2., 2.]])
     """
     x = named_tensor(input, "input")
-    return dropout(x, p, training, inplace, noise_shape=embedding_shape(x.array.shape), generator=generator)
+    with undivided():
+        return dropout(x, p, training, inplace, noise_shape=embedding_shape(x.array.shape), generator=generator)
 
 
 class WordDropout(DropoutBase):
