@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -62,7 +62,7 @@ class Shard:
 
     axis: int
     rank: int
-    size: int | Iterable[int]
+    size: int | Sequence[int]
     interleaved: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:

@@ -240,6 +240,7 @@ def locked_dropout(
             [0., 2., 0.]])
     """
     x = named_tensor(input, "input")
+    check_flags(batch_first=batch_first)
     with along(0 if batch_first else 1):
         shape = locked_shape(whole(x.array.shape), batch_first)
         return dropout(x, p, training, inplace, noise_shape=shape, generator=generator)

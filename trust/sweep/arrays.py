@@ -208,12 +208,25 @@ VALUES = (
         for name, function, good, spread, loud in (
             ("broadcast_to", type(make(None)).broadcast_to, {"shape": constant((3, 4, 6))}, "", ()),
             ("reshape", type(make(None)).reshape, {"shape": constant((6, -1))}, "shape", ()),
+            (
+                "shard",
+                type(make(None)).shard,
+                {"axis": constant(0), "rank": constant(1), "size": constant(2), "interleaved": constant(True)},
+                "",
+                (),
+            ),
             ("transpose", type(make(None)).transpose, {"axes": constant((1, 0))}, "axes", ()),
             ("getitem", _item, {"key": constant((1, slice(None)))}, "", (IndexError,)),
             ("array", functools.partial(_array, type(make(None))), {"dtype": constant(np.float32)}, "", ()),
             ("in", functools.partial(_contains, type(make(None))), {"value": constant(True)}, "", ()),
             ("reduced", _from_pickle, {"shape": constant((4, 6)), "strides": constant((6, 1))}, "", ()),
         )
+    ),
+    Target(
+        "fd.Shard",
+        fd.Shard,
+        {"axis": constant(0), "rank": constant(1), "size": constant((2, 3))},
+        {"interleaved": constant(False)},
     ),
     Target("Mask.packbits", fd.Mask.packbits, {"self": _new_mask}),
     Target("Generator.mask", fd.Generator.mask, {"self": generator, "shape": constant((4, 6))}, {"p": constant(0.5)}),
