@@ -303,7 +303,7 @@ cdef class View:
     def __contains__(self, value):
         try:
             return value in np.asarray(self)
-        except (OverflowError, TypeError):  # an int that no 64 bits hold, or what does not compare with numbers
+        except (ArithmeticError, TypeError):  # an int that no 64 bits hold, a signaling NaN, what compares with no number
             return False
 
     def __bool__(self):

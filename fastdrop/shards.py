@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ._checks import LIMIT, check_int, shown
+from ._checks import MAX_NDIM, check_int, shown
 from ._views import check_shard
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         rank, size = check_shard(self.rank, self.size, self.interleaved)
-        checked = {"axis": check_int("axis", self.axis, -LIMIT, LIMIT - 1), "rank": rank, "size": size}
+        checked = {"axis": check_int("axis", self.axis, -MAX_NDIM, MAX_NDIM - 1), "rank": rank, "size": size}
         vars(self).update(checked, interleaved=bool(self.interleaved))
 
     def place(self, extent: int) -> Place:

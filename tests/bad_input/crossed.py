@@ -62,7 +62,7 @@ CROSSED: tuple[tuple[tuple[str, ...], tuple[Wrong, ...], tuple[str, ...]], ...] 
     (
         ("axis", "dim", "dim0", "dim1", "start_dim", "end_dim"),
         AXES,
-        ("fd.", "F.", "Tensor.", "nn.cat", "nn.stack", "nn.max_norm_"),
+        ("fd.softmax_dropout", "F.", "Tensor.", "nn.cat", "nn.stack", "nn.max_norm_"),
     ),
     (("block_size",), BLOCKS, ()),
     (

@@ -206,6 +206,13 @@ ROWS = (
         ("interleaved", "'no'", "True or False"),
     ),
     Row("a shard of a named axis", {}, lambda: fd.Shard("x", 0, 2), TypeError, ("axis", "'x'", "integer")),
+    Row(
+        "a shard of an axis that no tensor has",
+        {},
+        lambda: fd.Shard(64, 0, 2),
+        ValueError,
+        ("axis", "64", "-64 and 63"),
+    ),
     Row("a shard beyond the last", {}, lambda: fd.Shard(0, 3, (1, 2)), ValueError, ("rank", "0 and 1", "3")),
     Row("a shard of nothing", {}, lambda: fd.Shard(0, 0, ()), ValueError, ("size", "how many parts", "none")),
     Row("the truth of a mask", VIEW, lambda mask: bool(mask), ValueError, (M, "24 elements", "ambiguous")),
