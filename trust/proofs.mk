@@ -11,7 +11,7 @@ FUZZ_FLAGS := $(FUZZ_WARN) -Ifastdrop/include -Icsrc
 FUZZ_HEADERS := $(wildcard csrc/*.h fastdrop/include/*.h tests/fuzz/*.h)
 
 .PHONY: stats dieharder sweep concurrency trust test-big-endian test-warnings test-tsan test-asan test-matrix wheel \
-        fuzz fuzz-seeds fuzz-mutants
+        fuzz fuzz-seeds fuzz-mutants scale
 
 stats: $(VENV)/.installed-trust ## statistical tests of masks and normals, and of the tests, in minutes (ARGS="--help")
 	$(BIN)/python -m trust.statistics $(ARGS)
@@ -27,6 +27,10 @@ concurrency: $(VENV)/.installed-trust ## threads that share, processes that fork
 
 trust: $(VENV)/.installed-trust ## write docs/trust.md from the records of the runs
 	$(BIN)/python -m trust.page
+
+scale: $(VENV)/.installed-trust ## time steps on 1 and 2 ranks, write docs/scale.md of them (needs torch, and a quiet machine)
+	$(BIN)/python -m trust.scale measure
+	$(BIN)/python -m trust.scale page
 
 # s390x's gcc widens float expressions in ISO mode, which would be other numbers.
 test-big-endian: ## the C tests for a big-endian machine, under an emulator (needs s390x-linux-gnu-gcc and qemu-s390x)

@@ -1,0 +1,208 @@
+"""Write docs/scale.md and its picture of what docs/scale/measured.json says: ``python -m trust.scale page``.
+
+The words stand here, every number is measured or computed of what was. tests/trust/test_scale.py holds the page to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fastdrop._files import whole_file
+from trust import record
+from trust.page import table
+
+from .measured import FOLDER, network_here, step_of
+from .model import NETWORKS, Network, Step, closed_form, simulate
+from .picture import draw
+from .worker import TOKENS, VARIANTS
+
+__all__ = ["BUCKET", "CORES", "MANY", "SERVED", "on_cores", "page", "write"]
+
+PAGE = record.ROOT / "docs" / "scale.md"
+
+BUCKET = float(25 << 20)  # PyTorch's
+MANY = (1, 2, 8, 64, 256)
+#: Cores of a rank in the second simulation, and how many of them the memory serves at a core's own speed.
+CORES, SERVED = 32, 8
+
+Figures = dict[str, Any]
+
+NAMES = {"none": "no dropout", "pytorch": "PyTorch's", "fastdrop": "fastdrop's"}
+TITLES = {"mlp": "MLP 784-800-800-10", "bert": "BERT-base encoder"}
+
+
+def on_cores(steps: dict[str, Step], variant: str) -> Step:
+    """A step of a rank with CORES cores.
+
+    All that is no dropout takes 1 / CORES of the time. PyTorch draws its masks on one core whatever there are; the rest
+    of its dropout, and all of fastdrop's, moves memory: 1 / SERVED. PyTorch's drawing is what its forward takes longer
+    than fastdrop's.
+    """
+    none, own, ours = steps["none"], steps[variant], steps["fastdrop"]
+    drawing = max(own.forward - ours.forward, 0.0) if variant == "pytorch" else 0.0
+    moving = [max(own.forward - drawing - none.forward, 0.0), max(own.backward - none.backward, 0.0)]
+    return replace(
+        none,
+        forward=none.forward / CORES + drawing + moving[0] / SERVED,
+        backward=none.backward / CORES + moving[1] / SERVED,
+        optimizer=none.optimizer / CORES,
+    )
+
+
+def _ms(seconds: float) -> str:
+    value = seconds * 1e3
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _cost(steps: dict[str, Step], variant: str, network: Network, ranks: int) -> str:
+    """What dropout adds to a step, in percent of one without."""
+    took = {v: simulate(steps[v], network, ranks, BUCKET, steps=200) for v in ("none", variant)}
+    return f"{100 * (took[variant] / took['none'] - 1):.1f}"
+
+
+def _measured(figures: Figures) -> Iterator[str]:
+    rows = []
+    for name, of in figures.items():
+        here = network_here(of)
+        for variant in VARIANTS:
+            one, two = (of["ranks"][ranks][variant] for ranks in ("1", "2"))
+            step = step_of(of, variant)
+            rows.append(
+                [
+                    TITLES[name],
+                    NAMES[variant],
+                    *(f"{_ms(t['step'])} ({_ms(t['quartiles'][0])} to {_ms(t['quartiles'][1])})" for t in (one, two)),
+                    _ms(closed_form(step, here, 2, BUCKET)),
+                    _ms(simulate(step, here, 2, BUCKET)),
+                ]
+            )
+    yield table(
+        [
+            "network",
+            "dropout",
+            "1 rank, measured",
+            "2 ranks, measured",
+            "2 ranks, by the formula",
+            "2 ranks, simulated",
+        ],
+        rows,
+    )
+
+
+def _costs_here(figures: Figures) -> Iterator[str]:
+    rows = []
+    for name, of in figures.items():
+        for ranks in ("1", "2"):
+            none = of["ranks"][ranks]["none"]["step"]
+            rows.append(
+                [
+                    TITLES[name],
+                    ranks,
+                    *(f"{100 * (of['ranks'][ranks][v]['step'] / none - 1):.1f}" for v in VARIANTS[1:]),
+                ]
+            )
+    yield table(["network", "ranks", "PyTorch's dropout, % of a step without", "fastdrop's, %"], rows)
+
+
+def _costs_simulated(figures: Figures, many_cores: bool) -> Iterator[str]:
+    rows = []
+    for name, of in figures.items():
+        steps = {variant: step_of(of, variant) for variant in VARIANTS}
+        if many_cores:
+            steps = {variant: on_cores(steps, variant) for variant in VARIANTS}
+        for network in NETWORKS:
+            for variant in VARIANTS[1:]:
+                costs = [_cost(steps, variant, network, ranks) for ranks in MANY]
+                rows.append([TITLES[name], network.name, NAMES[variant], *costs])
+    yield table(["network", "connected by", "dropout", *(f"{n} rank{'s' * (n > 1)}, %" for n in MANY)], rows)
+
+
+def page(found: Figures) -> str:
+    """The page's text."""
+    figures, e = found["figures"], found["environment"]
+    mlp, bert = figures["mlp"], figures["bert"]
+    here = {name: network_here(of) for name, of in figures.items()}
+    spreads = {name: 100 * of["ranks"]["1"]["none"]["spread"] for name, of in figures.items()}
+    parts = [
+        f"""# Beyond one process: what a step takes, and dropout in it
+
+What is dropped does not depend on how many processes share the work: each takes its slice of one mask, without a word to
+the others and without a generator's state to keep ([distributed.md](distributed.md)). This page says what that costs.
+Figures are **measured** on 1 and 2 ranks of one machine, of one thread each ({e["cores"]} cores, {e["isa"]}); what is said of more
+ranks is **simulated**, or computed by a **formula**, and says so. `{found["command"]}` measures again; the record is
+[scale/measured.json](scale/measured.json), of {found["date"]}.
+
+## The two networks
+
+- MLP: 784-800-800-10, p = {mlp["p"]:g}, {mlp["examples"]} examples a rank, {sum(mlp["gradients"]) / 1e6:.1f} MB of gradients.
+- The encoder of BERT-base: 12 layers, d = 768, 12 heads, 3072 in between, p = {bert["p"]:g} on attention weights and in three places
+  of each layer, {bert["examples"]} sequences of {TOKENS} tokens a rank, {sum(bert["gradients"]) / 1e6:,.0f} MB of gradients.
+
+Both are PyTorch's own modules in float32 with AdamW, under `DistributedDataParallel` over gloo on 2 ranks; "fastdrop's" is the same
+program after `fastdrop.torch.enable()`. Each rank has as many examples whatever the number of ranks.
+
+## Measured, and what the model says of the same
+
+Milliseconds a step: medians, with quartiles; {bert["ranks"]["1"]["none"]["steps"]} steps of each kind for BERT and {mlp["ranks"]["1"]["none"]["steps"]} for the MLP, in turns.
+""",
+        *_measured(figures),
+        f"""
+Two ranks that share a machine without a core to spare sum their gradients on the cores that compute, so here sums
+take the ranks' own time. Gloo's sums, measured alone, give a latency of {here["bert"].latency * 1e6:.0f} us and {here["bert"].bandwidth / 1e9:.2f} GB/s (and
+{here["mlp"].latency * 1e6:.0f} us and {here["mlp"].bandwidth / 1e9:.2f} GB/s in the MLP's run); the formula and the simulation take these, and the times of 1 rank. What they
+miss is what two ranks take from each other: caches, memory bandwidth, and other programs of a shared machine.
+
+What dropout adds to a step:
+""",
+        *_costs_here(figures),
+        f"""
+## The model
+
+A rank runs forward (F) and backward (B). Gradients are gathered in buckets of {BUCKET / 2**20:.0f} MiB (PyTorch's), in the order in which
+backward makes them, which is taken to be at one rate of bytes. Bucket k is full after a share r_k of backward, and takes
+
+    c_k = 2 ceil(log2 N) latency + 2 (N - 1)/N bytes_k / bandwidth
+
+to sum over N ranks (Rabenseifner's algorithm: Thakur, Rabenseifner, Gropp, IJHPCA 19, 2005). Sums run one after the other
+beside backward, so that
+
+    step = max(F + B, F + max_k (r_k B + c_k + c_k+1 + ...)) + optimizer
+
+where F and B are those of the slowest rank: exp(m s) times the median, s the standard deviation of the logarithm from step
+to step and rank to rank, and m the mean of the largest of N normal numbers. The simulation draws F and B for every rank and step,
+and starts each sum when the last rank is ready for it. s is what 1 rank had here: {spreads["mlp"]:.1f} % (MLP), {spreads["bert"]:.1f} % (BERT).
+
+![A step's time against the number of ranks](scale/steps.png)
+
+## Simulated: what dropout adds on more ranks
+
+In percent of the same step without dropout. Where the sums take longer than backward, dropout in backward hides behind them, and
+where the network is quick a step is all computation, as on 1 rank.
+""",
+        *_costs_simulated(figures, False),
+        f"""
+The same for ranks of {CORES} cores. This is more guess than the table above: everything but dropout is taken to be {CORES} times as fast; PyTorch
+draws masks on one core however many there are (it takes a lock around its generator); what remains of its dropout, and all of
+fastdrop's, is taken to be {SERVED} times as fast, since it moves memory. 1 rank is simulated here too.
+""",
+        *_costs_simulated(figures, True),
+        """
+## What is left out
+
+Tensor and pipeline parallel steps, whose sums are activations; networks that several jobs share; a rank that is slow for good;
+links that differ. Dropout's own part of those is the same: a slice of a mask, on the rank that has the tensor's slice.
+""",
+    ]
+    return "\n".join(part.strip("\n") + "\n" for part in parts)
+
+
+def write(folder: Path = FOLDER, to: Path = PAGE) -> Path:
+    """Write the page and its picture."""
+    found = record.read("measured", folder)
+    draw(found["figures"], folder / "steps.png", BUCKET)
+    with whole_file(to) as part:
+        part.write_text(page(found), encoding="utf-8")
+    return to
