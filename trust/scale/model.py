@@ -126,7 +126,7 @@ def closed_form(step: Step, network: Network, ranks: int, bucket: float) -> floa
 
 
 def simulate(step: Step, network: Network, ranks: int, bucket: float, *, steps: int = 400, seed: int = 0) -> float:
-    """Seconds of a step, on average over many: each rank's forward and backward take a lognormal time of their own.
+    """Seconds of a step, on average over many: forward and backward take a lognormal time, each rank its own.
 
     A bucket's sum starts when the last rank has filled it and the sum before is done; the optimizer runs when the last
     sum is done, and the next step begins with it on all ranks.
@@ -139,8 +139,8 @@ def simulate(step: Step, network: Network, ranks: int, bucket: float, *, steps: 
     parts = buckets(step.gradients, bucket)
     sums = [network.all_reduce(size, ranks) for size, _ in parts]
     # The median is what was measured.
-    factors = np.exp(step.spread * rng.standard_normal((steps, ranks, 2)))
-    forward, backward = (step.forward * factors[..., 0]), (step.backward * factors[..., 1])
+    factors = np.exp(step.spread * rng.standard_normal((steps, ranks)))
+    forward, backward = step.forward * factors, step.backward * factors
     total = 0.0
     for own_forward, own_backward in zip(forward, backward):
         done = (own_forward + own_backward).max()
