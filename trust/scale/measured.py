@@ -22,6 +22,7 @@ __all__ = ["FOLDER", "RANKS", "measure", "network_here", "step_of"]
 
 FOLDER = record.ROOT / "docs" / "scale"
 RANKS = (1, 2)
+PARTS = ("forward", "backward", "optimizer")
 
 Figures = dict[str, Any]
 
@@ -39,20 +40,29 @@ def _run(network: str, ranks: int) -> Figures:
 
 
 def _summary(found: Figures) -> Figures:
-    """Medians and quartiles of what each part of a step took, and how steps spread."""
-    parts: Figures = {}
-    for variant, times in found["seconds"].items():
-        seconds = np.array(times)
-        whole = seconds.sum(axis=1)
-        parts[variant] = {
-            **dict(zip(("forward", "backward", "optimizer"), np.median(seconds, axis=0).tolist())),
-            "step": float(np.median(whole)),
-            "quartiles": np.percentile(whole, (25, 75)).tolist(),
-            "steps": len(whole),
-            # From the quartiles, which an interruption does not move: .6745 standard deviations to each side.
-            "spread": float(np.subtract(*np.log(np.percentile(seconds[:, :2].sum(axis=1), (75, 25)))) / 1.349),
-        }
-    return parts
+    """What a step and its parts took, and what dropout added: medians, with quartiles.
+
+    What a dropout adds is the median of differences within rounds: what else a shared machine does changes more slowly.
+    """
+    seconds = {variant: np.array(times) for variant, times in found["seconds"].items()}
+    none = seconds["none"]
+    whole = {variant: times.sum(axis=1) for variant, times in seconds.items()}
+    computed = np.log(np.percentile(none[:, :2].sum(axis=1), (25, 75)))
+    summary: Figures = {
+        "rounds": len(none),
+        "parts": dict(zip(PARTS, np.median(none, axis=0).tolist())),
+        # From the quartiles, which an interruption does not move: .6745 standard deviations to each side.
+        "spread": float(computed[1] - computed[0]) / 1.349,
+    }
+    for variant, times in whole.items():
+        summary[variant] = {"step": float(np.median(times)), "quartiles": np.percentile(times, (25, 75)).tolist()}
+        if variant != "none":
+            summary[variant] |= {
+                "added": dict(zip(PARTS, np.median(seconds[variant] - none, axis=0).tolist())),
+                "cost": float(np.median(times / whole["none"])) - 1,
+                "cost quartiles": (np.percentile(times / whole["none"], (25, 75)) - 1).tolist(),
+            }
+    return summary
 
 
 def measure(tell: Callable[[str], None] = print) -> Path:
@@ -81,10 +91,12 @@ def network_here(figures: Figures) -> Network:
     return Network("two ranks here", max(float(latency), 0.0), float(1 / per_byte), beside=False)
 
 
-def step_of(figures: Figures, variant: str) -> Step:
+def step_of(figures: Figures, variant: str, spread: float) -> Step:
     """A step on one rank; backward is taken to fill gradients at one rate, from the last layer's to the first's."""
     alone = figures["ranks"]["1"]
-    parts, weights = alone[variant], figures["gradients"]
+    added = alone[variant].get("added", {})
+    forward, backward = (alone["parts"][part] + max(added.get(part, 0.0), 0.0) for part in PARTS[:2])
+    weights = figures["gradients"]
     ends = np.cumsum(weights) / sum(weights)
-    gradients = tuple(zip(map(float, weights), ends.tolist()))
-    return Step(parts["forward"], parts["backward"], parts["optimizer"], gradients, alone["none"]["spread"])
+    # Dropout does not touch the optimizer: what differs there is noise.
+    return Step(forward, backward, alone["parts"]["optimizer"], tuple(zip(map(float, weights), ends.tolist())), spread)

@@ -19,12 +19,14 @@ from .model import NETWORKS, Network, Step, closed_form, simulate
 from .picture import draw
 from .worker import TOKENS, VARIANTS
 
-__all__ = ["BUCKET", "CORES", "MANY", "SERVED", "on_cores", "page", "write"]
+__all__ = ["BUCKET", "CORES", "MANY", "SERVED", "SPREAD", "on_cores", "page", "write"]
 
 PAGE = record.ROOT / "docs" / "scale.md"
 
 BUCKET = float(25 << 20)  # PyTorch's
 MANY = (1, 2, 8, 64, 256)
+#: How much steps differ from time to time and rank to rank where others than these two are simulated: an assumption.
+SPREAD = 0.03
 #: Cores of a rank in the second simulation, and how many of them the memory serves at a core's own speed.
 CORES, SERVED = 32, 8
 
@@ -69,7 +71,7 @@ def _measured(figures: Figures) -> Iterator[str]:
         here = network_here(of)
         for variant in VARIANTS:
             one, two = (of["ranks"][ranks][variant] for ranks in ("1", "2"))
-            step = step_of(of, variant)
+            step = step_of(of, variant, of["ranks"]["1"]["spread"])
             rows.append(
                 [
                     TITLES[name],
@@ -96,21 +98,19 @@ def _costs_here(figures: Figures) -> Iterator[str]:
     rows = []
     for name, of in figures.items():
         for ranks in ("1", "2"):
-            none = of["ranks"][ranks]["none"]["step"]
-            rows.append(
-                [
-                    TITLES[name],
-                    ranks,
-                    *(f"{100 * (of['ranks'][ranks][v]['step'] / none - 1):.1f}" for v in VARIANTS[1:]),
-                ]
-            )
+            costs = [of["ranks"][ranks][variant] for variant in VARIANTS[1:]]
+            told = [
+                f"{100 * cost['cost']:.1f} ({' to '.join(f'{100 * q:.1f}' for q in cost['cost quartiles'])})"
+                for cost in costs
+            ]
+            rows.append([TITLES[name], ranks, *told])
     yield table(["network", "ranks", "PyTorch's dropout, % of a step without", "fastdrop's, %"], rows)
 
 
 def _costs_simulated(figures: Figures, many_cores: bool) -> Iterator[str]:
     rows = []
     for name, of in figures.items():
-        steps = {variant: step_of(of, variant) for variant in VARIANTS}
+        steps = {variant: step_of(of, variant, SPREAD) for variant in VARIANTS}
         if many_cores:
             steps = {variant: on_cores(steps, variant) for variant in VARIANTS}
         for network in NETWORKS:
@@ -125,7 +125,7 @@ def page(found: Figures) -> str:
     figures, e = found["figures"], found["environment"]
     mlp, bert = figures["mlp"], figures["bert"]
     here = {name: network_here(of) for name, of in figures.items()}
-    spreads = {name: 100 * of["ranks"]["1"]["none"]["spread"] for name, of in figures.items()}
+    spreads = {name: 100 * of["ranks"]["1"]["spread"] for name, of in figures.items()}
     parts = [
         f"""# Beyond one process: what a step takes, and dropout in it
 
@@ -146,7 +146,7 @@ program after `fastdrop.torch.enable()`. Each rank has as many examples whatever
 
 ## Measured, and what the model says of the same
 
-Milliseconds a step: medians, with quartiles; {bert["ranks"]["1"]["none"]["steps"]} steps of each kind for BERT and {mlp["ranks"]["1"]["none"]["steps"]} for the MLP, in turns.
+Milliseconds a step: medians, with quartiles; {bert["ranks"]["1"]["rounds"]} steps of each kind for BERT and {mlp["ranks"]["1"]["rounds"]} for the MLP, in turns.
 """,
         *_measured(figures),
         f"""
@@ -155,7 +155,7 @@ take the ranks' own time. Gloo's sums, measured alone, give a latency of {here["
 {here["mlp"].latency * 1e6:.0f} us and {here["mlp"].bandwidth / 1e9:.2f} GB/s in the MLP's run); the formula and the simulation take these, and the times of 1 rank. What they
 miss is what two ranks take from each other: caches, memory bandwidth, and other programs of a shared machine.
 
-What dropout adds to a step:
+What dropout adds to a step, as the median (and quartiles) over rounds in which each kind had its turn:
 """,
         *_costs_here(figures),
         f"""
@@ -173,7 +173,8 @@ beside backward, so that
 
 where F and B are those of the slowest rank: exp(m s) times the median, s the standard deviation of the logarithm from step
 to step and rank to rank, and m the mean of the largest of N normal numbers. The simulation draws F and B for every rank and step,
-and starts each sum when the last rank is ready for it. s is what 1 rank had here: {spreads["mlp"]:.1f} % (MLP), {spreads["bert"]:.1f} % (BERT).
+and starts each sum when the last rank is ready for it. For the two ranks above s is what 1 rank had here ({spreads["mlp"]:.0f} % for the
+MLP, {spreads["bert"]:.0f} % for BERT: this machine is shared); below it is assumed to be {100 * SPREAD:.0f} %.
 
 ![A step's time against the number of ranks](scale/steps.png)
 
@@ -202,7 +203,7 @@ links that differ. Dropout's own part of those is the same: a slice of a mask, o
 def write(folder: Path = FOLDER, to: Path = PAGE) -> Path:
     """Write the page and its picture."""
     found = record.read("measured", folder)
-    draw(found["figures"], folder / "steps.png", BUCKET)
+    draw(found["figures"], folder / "steps.png", BUCKET, SPREAD)
     with whole_file(to) as part:
         part.write_text(page(found), encoding="utf-8")
     return to

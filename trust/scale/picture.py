@@ -23,7 +23,7 @@ LOOKS = dict(zip(VARIANTS, ((FAINT, ":"), (COLOURS[1], "--"), (COLOURS[0], "-"))
 SHOWN = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-def draw(figures: dict[str, Any], to: Path, bucket: float) -> None:
+def draw(figures: dict[str, Any], to: Path, bucket: float, spread: float) -> None:
     """Measured points on 1 and 2 ranks of this machine, and lines that are simulated, of a step's milliseconds."""
     with rc_context(STYLE):
         figure = Figure(figsize=(9, 6.4), layout="constrained")
@@ -33,7 +33,7 @@ def draw(figures: dict[str, Any], to: Path, bucket: float) -> None:
                 for variant in VARIANTS:
                     colour, style = LOOKS[variant]
                     first = variant == VARIANTS[0]
-                    step = step_of(of, variant)
+                    step = step_of(of, variant, spread)
                     simulated = [1e3 * simulate(step, network, n, bucket, steps=200) for n in SHOWN]
                     ax.plot(SHOWN, simulated, style, color=colour, label=f"{WORDS[variant]}, simulated", lw=1.6)
                     formula = [1e3 * closed_form(step, network, n, bucket) for n in SHOWN]

@@ -32,7 +32,7 @@ VARIANTS = ("none", "pytorch", "fastdrop")
 SUMS = (1 << 16, 1 << 20, 1 << 22, 26 << 20, 1 << 26)
 
 #: p, examples of a rank, rounds.
-SETTINGS = {"mlp": (0.5, 128, 60), "bert": (0.1, 4, 5)}
+SETTINGS = {"mlp": (0.5, 128, 200), "bert": (0.1, 4, 8)}
 TOKENS = 128
 
 
