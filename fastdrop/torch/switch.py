@@ -86,7 +86,7 @@ def _bernoulli_(x: Tensor, p: float = 0.5, *, generator: torch.Generator | None 
         return x
     key = draw_key(generator)
     if x.dtype in CODES:
-        return fill((key, 0, p, None, None, 0.0, 0.0, 1.0), x)
+        return fill((key, 0, p, None, None, 0.0, 0.0, 1.0, None), x)
     dropped = np.logical_not(Mask(key, 0, p, tuple(x.shape)))
     return x.copy_(torch.from_numpy(dropped))
 
