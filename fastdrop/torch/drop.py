@@ -46,9 +46,12 @@ _MEMORY = frozenset(_keys_of_memory())
 
 
 def _plain_kind(kind: type[Tensor]) -> bool:
-    """Whether a subclass leaves its answers to PyTorch, or is a tracer's within its mode, which knows the operator."""
+    """Whether a subclass leaves its answers to PyTorch, or hands operators on: a tracer's within its mode, and what
+    torch.distributed has not yet received, which waits for it."""
     return kind.__torch_function__ is _no_torch_function and (
-        kind.__torch_dispatch__ is _no_torch_dispatch or (issubclass(kind, _tracers) and _modes() > 0)
+        kind.__torch_dispatch__ is _no_torch_dispatch
+        or (issubclass(kind, _tracers) and _modes() > 0)
+        or kind.__name__ == "AsyncCollectiveTensor"
     )
 
 
@@ -165,7 +168,7 @@ def _traced(x: Tensor, seed: Tensor, law: Sequence[Any], inplace: bool = False) 
         y = torch.where(keep, x * scale + shift, dropped)
         return x.copy_(y) if inplace else y
     op = Transformed.apply if transforming() else drop_op
-    y: Tensor = op(x, seed, p, noise or (), block or (), scale, shift, dropped, part or ())
+    y = op(x, seed, p, noise or (), block or (), scale, shift, dropped, part or ())
     return x.copy_(y) if inplace else y
 
 

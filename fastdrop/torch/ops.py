@@ -3,9 +3,9 @@
     y = keep ? scale * x + shift : dropped
 
 `seed` is an int64 tensor, (key, call) or a key alone; `noise` is the mask's shape, empty for x's own; `block` holds the
-extents of DropBlock's blocks, empty without; `part` says which part of a whole x is, as `parts.find_part` does, empty if
-it is all of it. The operator is linear in x up to a constant, so its derivative of any order is itself with no shift,
-under the same seed.
+extents of DropBlock's blocks, empty without; `part` says which part of a whole x is, as `parts.find_part` does, empty
+if it is all of it. The operator is linear in x up to a constant, so its derivative of any order is itself with no
+shift, under the same seed.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 from fastdrop._checks import LIMIT
 from fastdrop.shards import Place, Shard, check_shards, place, whole_shape
 
-__all__ = ["Parts", "Places", "check_parts", "find_part", "nothing", "places_of"]
+__all__ = ["Parts", "Places", "check_parts", "find_part", "merged_rows", "nothing", "places_of"]
 
 
 class Places(dict[int, Place]):
@@ -64,3 +64,25 @@ def find_part(shape: Sequence[int], shard: Parts) -> tuple[tuple[int, ...], Part
 def nothing(shape: Sequence[int], shard: Parts) -> bool:
     """Whether the whole that a tensor without elements belongs to has none either: then nobody draws."""
     return shard is None or 0 in find_part(shape, shard)[0]
+
+
+def merged_rows(shape: Sequence[int], places: dict[int, Place]) -> Places:
+    """Where (rows, out, in) lies, whose rows are the leading axes of (..., out, in) in one.
+
+    Examples
+    --------
+    >>> merged_rows((4, 5, 7, 7), {0: Place(4, 1, 8)})
+    {0: Place(first=20, step=1, total=40)}
+    """
+    lead = len(shape) - 2
+    merged = Places((axis - lead + 1, place) for axis, place in places.items() if axis >= lead)
+    split = {axis: place for axis, place in places.items() if axis < lead}
+    for axis, (first, step, total) in split.items():
+        after = math.prod(shape[axis + 1 : lead])
+        if len(split) > 1 or math.prod(shape[:axis]) != 1 or (step != 1 and after != 1):
+            raise ValueError(
+                f"shard has to be of examples that follow each other, but got {split} for an input of shape "
+                f"(*{tuple(shape[:lead])}, {shape[-1]}): give it as (examples, {shape[-1]})"
+            )
+        merged[0] = Place(first * after, step, total * after)
+    return merged

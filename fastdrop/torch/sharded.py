@@ -20,7 +20,7 @@ from fastdrop.shards import Place
 from fastdrop.torch.drop import ours
 from fastdrop.torch.parts import Parts, Places, places_of
 
-__all__ = ["apply_local", "attention_by_parts", "by_parts", "is_dtensor"]
+__all__ = ["apply_local", "attention_by_parts", "by_parts", "connect_by_parts", "is_dtensor"]
 
 _MODULE = "torch.distributed.tensor"  # never imported for this: it takes long, and who has a DTensor has it
 
@@ -83,7 +83,7 @@ def _reduced(x: Any, linear: bool) -> Any:
     def kept(placement: Any) -> bool:
         if placement.is_partial():
             return linear and placement.reduce_op in ("sum", "avg")
-        return places.get(getattr(placement, "dim", None), True) is not None
+        return places.get(getattr(placement, "dim", -1), True) is not None
 
     placements = [placement if kept(placement) else replica for placement in x.placements]
     return x if placements == list(x.placements) else x.redistribute(placements=placements)
@@ -98,10 +98,11 @@ def _within(outer: dict[int, Place], inner: dict[int, Any], shape: Sequence[int]
     return places
 
 
-def _wrapped(y: Tensor, like: Any, shape: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """A local tensor as a DTensor of the placements of another."""
+def _wrapped(y: Tensor, like: Any, placements: Sequence[Any], shape: Sequence[int], stride: Any = None) -> Tensor:
+    """A local tensor as a DTensor on the mesh of another; in C order if not told otherwise."""
+    stride = tuple(contiguous_strides(tuple(shape)) if stride is None else stride)
     z: Tensor = type(like).from_local(
-        y, like.device_mesh, like.placements, run_check=False, shape=torch.Size(shape), stride=tuple(stride)
+        y, like.device_mesh, placements, run_check=False, shape=torch.Size(shape), stride=stride
     )
     return z
 
@@ -125,17 +126,17 @@ def apply_local(
     """
     given, x = x, _reduced(x, linear)
     places = _within(places_of(x.shape, shard), _places(x), x.shape)
-    y = _wrapped(function(x.to_local(), shard=places), x, x.shape, x.stride())
+    y = _wrapped(function(x.to_local(), shard=places), x, x.placements, x.shape, x.stride())
     return given.copy_(y) if inplace else y
 
 
-def _attention_placements(query: Any, key: Any, value: Any) -> tuple[list[Any], list[Any], list[Any]]:
+def _attention_placements(query: Any, key: Any, value: Any) -> tuple[list[Any], ...]:
     """How query, then key and value lie so that each rank has all that its weights need, and how the latter's
     gradients lie: batches and heads are split in all three, or queries alone."""
     module = sys.modules[_MODULE]
     mesh, queries = query.device_mesh, query.ndim - 2
-    of_query, of_key, of_gradient = [], [], []
-    for dim, (q, k, v) in enumerate(zip(query.placements, key.placements, value.placements)):
+    lists: tuple[list[Any], ...] = [], [], []
+    for q, k, v in zip(query.placements, key.placements, value.placements):
         replica = module.Replicate()
         found = replica, replica, replica
         axis = q.dim if type(q) is module.Shard else None
@@ -145,9 +146,9 @@ def _attention_placements(query: Any, key: Any, value: Any) -> tuple[list[Any], 
             extents = {x.shape[axis] for x in (query, key, value)}
             if len(extents) == 1 or all(n % mesh.size() == 0 for n in extents):
                 found = q, k, k
-        for placements, placement in zip((of_query, of_key, of_gradient), found):
+        for placements, placement in zip(lists, found):
             placements.append(placement)
-    return of_query, of_key, of_gradient
+    return lists
 
 
 def attention_by_parts(
@@ -174,4 +175,34 @@ def attention_by_parts(
     weights, shape = (*query.shape[:-1], key.shape[-2]), (*query.shape[:-1], value.shape[-1])
     others = [x.to_local(grad_placements=of_gradient) for x in (key, value)]
     places = _within(places_of(weights, shard), _places(query), weights)
-    return _wrapped(function(query.to_local(), *others, mask, shard=places), query, shape, contiguous_strides(shape))
+    return _wrapped(function(query.to_local(), *others, mask, shard=places), query, of_query, shape)
+
+
+def connect_by_parts(function: Callable[..., Tensor], x: Any, weight: Any, shard: Parts) -> Tensor:
+    """DropConnect of DTensors: ``function(x, weight, shard=...)`` of their local tensors.
+
+    Examples are split, or outputs, or inputs, whose products are then a sum still to be made.
+    """
+    module, last = sys.modules[_MODULE], x.ndim - 1
+    shard_of, replica, total = module.Shard, module.Replicate(), module.Partial()
+    lists: tuple[list[Any], ...] = [], [], [], [], []
+    for p, q in zip(x.placements, weight.placements):
+        axis = p.dim if type(p) is shard_of else None
+        if axis is not None and axis < last and q.is_replicate():
+            found = p, q, p, total, p
+        elif p.is_replicate() and q == shard_of(0):
+            found = p, q, total, q, shard_of(last)
+        elif axis == last and q == shard_of(1):
+            found = p, q, p, q, total
+        else:
+            found = replica, replica, replica, replica, replica
+        for placements, placement in zip(lists, found):
+            placements.append(placement)
+    of_x, of_weight, of_dx, of_dweight, of_y = lists
+    x, weight = x.redistribute(placements=of_x), weight.redistribute(placements=of_weight)
+    mask = (*x.shape[:-1], *weight.shape)
+    inner = {axis + (axis == last): place for axis, place in _places(x).items()}  # the outputs' axis is in between
+    inner.update((axis + last, place) for axis, place in _places(weight).items())
+    places = _within(places_of(mask, shard), inner, mask)
+    y = function(x.to_local(grad_placements=of_dx), weight.to_local(grad_placements=of_dweight), shard=places)
+    return _wrapped(y, x, of_y, mask[:-1])
