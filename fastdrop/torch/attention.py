@@ -26,8 +26,8 @@ from fastdrop.torch.stream import draw
 
 __all__ = ["scaled_dot_product_attention"]
 
-# Rows that a mask leaves nothing of are zeros, not NaN, since PyTorch 2.5.
-_masked_softmax = getattr(torch, "_safe_softmax", torch.softmax)
+# Rows that a mask leaves nothing of are zeros, not NaN, since PyTorch 2.5. The compiler knows it as an operator alone.
+_masked_softmax = getattr(torch.ops.aten, "_safe_softmax", torch.softmax)
 
 
 def _weights(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:

@@ -142,6 +142,19 @@ def test_compile_in_place_and_with_a_generator(compiled):
         np.testing.assert_array_equal(dx.numpy(), factors)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_attention_under_a_mask():
+    torch._dynamo.reset()
+    q = torch.randn(2, 3, 5, 4)
+    for options in ({"is_causal": True}, {"attn_mask": torch.ones(5, 5, dtype=torch.bool).tril()}):
+        attend = functools.partial(F.scaled_dot_product_attention, dropout_p=0.5, **options)
+        torch.manual_seed(1)
+        y = torch.compile(lambda q: attend(q, q, q), backend="aot_eager", fullgraph=True)(q)  # noqa: B023
+        torch.manual_seed(1)
+        torch.testing.assert_close(y, attend(q, q, q))
+    torch._dynamo.reset()
+
+
 def test_operators_are_well_formed():
     x = torch.randn(4, 6, requires_grad=True)
     seed = torch.tensor([5, -1])
