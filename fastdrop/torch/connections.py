@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,7 +43,8 @@ def _mask(seed: Tensor, p: float, whole: Sequence[int], part: Sequence[int], *sh
 
 def _array(x: Tensor) -> Any:
     wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # NumPy has no bfloat16
-    return wide.detach().numpy()
+    # `numpy()` would forbid for good that the storage is resized, as `fully_shard` does with weights after use.
+    return np.from_dlpack(wide.detach())
 
 
 def _connect(

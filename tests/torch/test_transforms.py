@@ -357,6 +357,14 @@ def test_functionalize(kind):
     assert functionalize(per_example)(x).shape == x.shape
 
 
+def test_storage_stays_resizable():
+    """As it has to for fully_shard, which frees weights between uses."""
+    x, w = torch.randn(3, 6, requires_grad=True), torch.randn(5, 6, requires_grad=True)
+    F.dropconnect(x, w).sum().backward()
+    F.dropout(w).sum().backward()
+    assert x.untyped_storage().resizable() and w.untyped_storage().resizable()
+
+
 def test_sparse_gradients():
     x = torch.ones(6, 5, requires_grad=True)
     y = F.alpha_dropout(x, 0.5, True, generator=fd.Generator(0))
