@@ -45,10 +45,9 @@ def _check(
 ) -> float:
     if training is not True or inplace is not False:
         check_flags(training=training, inplace=inplace)
-    own = generator is not None or shard is not None
-    if not isinstance(input, Tensor) and (own or name not in ORIGINALS):
+    if not isinstance(input, Tensor) and (name not in ORIGINALS or generator is not None or shard is not None):
         raise TypeError(f"{name}(): input has to be a Tensor, but got a {type(input).__name__}")
-    if own:
+    if generator is not None or shard is not None:
         check_generator(generator)
         check_parts(shard)
         if not (ours(input) or by_parts(input)):
@@ -132,7 +131,9 @@ def dropout(
         return _elsewhere(dropout, input, p, training, inplace, generator, shard)
     if not training or p == 0.0 or (input.numel() == 0 and nothing(input.shape, shard)):
         return input
-    noise, part = (None, None) if shard is None else find_part(input.shape, shard)
+    if shard is None:
+        return drop(input, p, None, None, scale_of(p), 0.0, 0.0, inplace, generator)
+    noise, part = find_part(input.shape, shard)
     return drop(input, p, noise, None, scale_of(p), 0.0, 0.0, inplace, generator, part)
 
 

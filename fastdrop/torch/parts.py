@@ -57,7 +57,7 @@ def find_part(shape: Sequence[int], shard: Parts) -> tuple[tuple[int, ...], Part
     places = places_of(shape, shard)
     whole = whole_shape(shape, places)
     if not torch.compiler.is_compiling() and math.prod(whole) >= LIMIT:
-        raise ValueError(f"shard has to be of a whole of fewer than 2**63 elements, but got {shard}, of shape {whole}")
+        raise ValueError(f"shard has to be of a whole of fewer than 2**63 elements, but got one of shape {whole}")
     return whole, _flat(len(shape), places.items()) or None
 
 
