@@ -107,6 +107,36 @@ def check_modules_in_place_and_in_eval(out: dict[str, Any]) -> None:
     same(swapped(distribute_tensor(torch.ones(8, 6), mesh, [Shard(0)])).full_tensor(), y[1::3])
 
 
+def check_enabled(out: dict[str, Any]) -> None:
+    """PyTorch's own functions and modules, while fastdrop does their work."""
+    mesh = init_device_mesh("cpu", (size(),))
+    x = torch.randn(7, 6)
+    part = distribute_tensor(x, mesh, [Shard(0)])
+    with ft.enabled():
+        for function in (functools.partial(nn.functional.dropout, p=0.5), nn.Dropout(0.5)):
+            torch.manual_seed(1)
+            y = function(part)
+            torch.manual_seed(1)
+            same(y.full_tensor(), F.dropout(x, 0.5))
+
+
+def check_compiled(out: dict[str, Any]) -> None:
+    mesh = init_device_mesh("cpu", (size(),))
+    x = torch.randn(8, 6)
+    part = distribute_tensor(x, mesh, [Shard(1)]).requires_grad_()
+    compile = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
+    torch.manual_seed(1)
+    y = compile(lambda x: F.dropout(x * 2, 0.5))(part)
+    torch.manual_seed(1)
+    same(y.full_tensor(), F.dropout(x * 2, 0.5))
+    y.sum().backward()
+    torch.manual_seed(1)
+    same(part.grad.full_tensor(), F.dropout(torch.full_like(x, 2), 0.5))
+    layer = ft.Dropout(0.5, generator=fd.Generator(1))
+    same(compile(layer)(part).full_tensor(), F.dropout(x, 0.5, generator=fd.Generator(1)))
+    torch._dynamo.reset()
+
+
 def check_strided_shards(out: dict[str, Any]) -> None:
     """What fully_shard over tensor parallel, and views of split axes, have: pieces, at equal steps or not."""
     from torch.distributed.tensor.placement_types import _StridedShard

@@ -21,6 +21,7 @@ import pytest
 import fastdrop as fd
 
 HERE = Path(__file__).parent
+EXAMPLE = HERE.parents[2] / "examples" / "torch_distributed.py"
 TIMEOUT = 300
 #: How many ranks there are, and which checks they make.
 RUNS = {"data": (2, "checks_data"), "tensor": (2, "checks_tensor"), "mesh": (4, "checks_mesh")}
@@ -52,26 +53,29 @@ def torchrun() -> None:
         pytest.skip(missing)
 
 
+def launch(ranks: int, *script: str) -> str:
+    """Run a script on that many ranks, and return what they print."""
+    # Everything stays on the loopback interface, at ports that the system chooses.
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--local-addr", "127.0.0.1",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", *script,
+    ]  # fmt: skip
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": loopback, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        return process.communicate(timeout=TIMEOUT)[0]
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun takes its ranks with it
+        return f"not done after {TIMEOUT} s\n{process.communicate(timeout=60)[0]}"
+
+
 @lru_cache
 def started(run: str) -> tuple[list[dict[str, Any]], str]:
     """What the checks of each rank said, and what was printed."""
     count, module = RUNS[run]
-    # Everything stays on the loopback interface, at ports that the system chooses.
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "--local-addr", "127.0.0.1",
-        "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", str(HERE / "ranks.py"),
-    ]  # fmt: skip
-    loopback = "lo0" if sys.platform == "darwin" else "lo"
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": loopback, "OMP_NUM_THREADS": "1"}
     with TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            [*command, folder, module], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        try:
-            printed, _ = process.communicate(timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # torchrun takes its ranks with it
-            printed = f"not done after {TIMEOUT} s\n{process.communicate(timeout=60)[0]}"
+        printed = launch(count, str(HERE / "ranks.py"), folder, module)
         files = [Path(folder, f"{rank}.json") for rank in range(count)]
         return [json.loads(file.read_text()) if file.exists() else {} for file in files], printed
 
@@ -105,3 +109,13 @@ def test_losses_are_those_of_one_process() -> None:
     for out in outcome("data", "check_ddp_consecutive"):
         np.testing.assert_allclose(out["losses"], out["alone"], rtol=1e-12)
         assert len(out["losses"]) == 30
+
+
+@pytest.mark.parametrize("dropout", ["fastdrop", "pytorch"])
+def test_the_example(dropout: str) -> None:
+    """With fastdrop's dropout two workers print what one does, but for rounding; with PyTorch's they do not."""
+    printed = launch(2, str(EXAMPLE), "--steps", "30", "--dropout", dropout)
+    rows = re.findall(r"^ +(\d+) +(\S+) +(\S+) +(\S+)$", printed, re.MULTILINE)
+    assert [int(row[0]) for row in rows] == [1, 10, 20, 30], printed
+    apart = max(float(row[3]) for row in rows)
+    assert apart < 1e-5 if dropout == "fastdrop" else apart > 1e-3
