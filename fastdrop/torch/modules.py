@@ -196,7 +196,7 @@ class LockedDropout(Drawing):
     p : float
         The probability to drop a feature, 0 to 1.
     batch_first : bool
-        Whether inputs are (N, T, C); else (T, N, C).
+        Whether inputs are (N, T, C); else (T, N, C), whose examples are along axis 1 for `shard`, too.
     inplace, generator, shard
         As of `Dropout`.
 

@@ -215,6 +215,13 @@ ROWS = (
         ("names", "'weight'", "sequence"),
     ),
     Row(
+        "a part for all, of ints",
+        {},
+        lambda: fastdrop.torch.enable(shard=(0, 1, 2)),
+        TypeError,
+        ("shard", r"\(0, 1, 2\)", "fastdrop.Shard"),
+    ),
+    Row(
         "contexts of nothing",
         {},
         lambda: fastdrop.torch.checkpoint_contexts(None),

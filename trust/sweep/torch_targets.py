@@ -22,6 +22,10 @@ if importlib.util.find_spec("torch"):
     def shard(context: Any) -> Any:
         return fd.Shard(0, context.source.randrange(2), 2)
 
+    def enter(context: Any) -> None:
+        with context:
+            pass
+
     def tensors(*shape: int, dtype: Any = np.float32) -> Good:
         return lambda context: torch.from_numpy(floats(*shape, dtype=dtype)(context))
 
@@ -107,6 +111,7 @@ if importlib.util.find_spec("torch"):
             {"model": lambda c: torch.nn.Dropout()},
             {"generator": generator, "shard": shard},
         ),
+        Target("torch.enabled", lambda shard: enter(fastdrop.torch.enabled(shard)), {"shard": shard}),
         Target(
             "torch.checkpoint_contexts",
             lambda generator: fastdrop.torch.checkpoint_contexts(generator),

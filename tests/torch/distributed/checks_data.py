@@ -168,6 +168,28 @@ def check_ddp_checkpointing(out: dict[str, Any]) -> None:
             compare(model.module, one, losses, expected)
 
 
+def check_transformer(out: dict[str, Any]) -> None:
+    """PyTorch's own, of which nothing is changed: all its dropouts take their part, those on attention weights too."""
+
+    def make() -> nn.Module:
+        torch.manual_seed(1)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, 0.2, batch_first=True)
+        encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        return nn.Sequential(nn.Unflatten(1, (2, 4)), nn.Linear(4, 8), encoder, nn.Flatten(), nn.Linear(16, 4)).double()
+
+    one = make()
+    torch.manual_seed(3)
+    with ft.enabled():
+        expected = train(one, data(), lambda loss: loss)
+    for interleaved in (False, True):
+        model = DistributedDataParallel(make())
+        mine = slice(rank(), None, size()) if interleaved else slice(8 * rank(), 8 * rank() + 8)
+        torch.manual_seed(3)
+        with ft.enabled(shard=Shard(0, rank(), size(), interleaved=interleaved)):
+            losses = train(model, ((x[mine], y[mine]) for x, y in data()), mean)
+        compare(model.module, one, losses, expected)
+
+
 def check_fsdp2(out: dict[str, Any]) -> None:
     """fully_shard splits parameters for keeping; what a rank computes is its part of the batch, as with DDP."""
     from torch.distributed.fsdp import fully_shard
