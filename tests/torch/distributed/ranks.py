@@ -39,15 +39,15 @@ def main(folder: str, *modules: str) -> int:
     for module in map(load, modules):
         for name, check in list(vars(module).items()):  # the compiler adds to it
             if name.startswith("check_"):
-                out: dict[str, object] = {}
+                key, out = f"{module.__name__}.{name}", dict[str, object]()
                 try:
                     torch.manual_seed(0)
                     check(out)
-                    done[name] = {"out": out}
+                    done[key] = {"out": out}
                 except BaseException:
-                    done[name] = {"error": traceback.format_exc()}
+                    done[key] = {"error": traceback.format_exc()}
                 Path(folder, f"{dist.get_rank()}.json").write_text(json.dumps(done))
-                if "error" in done[name]:
+                if "error" in done[key]:
                     os._exit(1)
                 dist.barrier()
     # PyTorch's own threads abort a process that takes its group down, in one run of eight or so.

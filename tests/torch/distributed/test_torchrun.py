@@ -24,10 +24,13 @@ HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[2] / "examples" / "torch_distributed.py"
 TIMEOUT = 300
 #: How many ranks there are, and which checks they make.
-RUNS = {"data": (2, "checks_data"), "tensor": (2, "checks_tensor"), "mesh": (4, "checks_mesh")}
+RUNS = {
+    "data": (2, ("checks_data", "checks_recipes")), "tensor": (2, ("checks_tensor",)), "mesh": (4, ("checks_mesh",)),
+}  # fmt: skip
 CHECKS = [
-    pytest.param(run, name, id=f"{run}-{name.removeprefix('check_')}")
-    for run, (_, module) in RUNS.items()
+    pytest.param(run, f"{module}.{name}", id=f"{module}-{name}".replace("check_", "").replace("checks_", ""))
+    for run, (_, modules) in RUNS.items()
+    for module in modules
     for name in re.findall(r"^def (check_\w+)", (HERE / f"{module}.py").read_text(), re.MULTILINE)
 ]
 
@@ -44,13 +47,26 @@ def _missing() -> str:
     return ""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def torchrun() -> None:
-    missing = _missing()
+def skip_or_fail(missing: str) -> None:
     if missing and "torchrun" in os.environ.get("FASTDROP_REQUIRE", ""):
         pytest.fail(f"FASTDROP_REQUIRE asks for torchrun, but {missing}")
     if missing:
         pytest.skip(missing)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def torchrun() -> None:
+    skip_or_fail(_missing())
+
+
+def test_what_is_asked_for_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTDROP_REQUIRE", "mpi,torchrun")
+    skip_or_fail("")
+    with pytest.raises(pytest.fail.Exception, match="asks for torchrun, but there is none"):
+        skip_or_fail("there is none")
+    monkeypatch.setenv("FASTDROP_REQUIRE", "mpi")
+    with pytest.raises(pytest.skip.Exception, match="there is none"):
+        skip_or_fail("there is none")
 
 
 def launch(ranks: int, *script: str) -> str:
@@ -73,9 +89,9 @@ def launch(ranks: int, *script: str) -> str:
 @lru_cache
 def started(run: str) -> tuple[list[dict[str, Any]], str]:
     """What the checks of each rank said, and what was printed."""
-    count, module = RUNS[run]
+    count, modules = RUNS[run]
     with TemporaryDirectory() as folder:
-        printed = launch(count, str(HERE / "ranks.py"), folder, module)
+        printed = launch(count, str(HERE / "ranks.py"), folder, *modules)
         files = [Path(folder, f"{rank}.json") for rank in range(count)]
         return [json.loads(file.read_text()) if file.exists() else {} for file in files], printed
 
@@ -97,7 +113,7 @@ def test_ranks_against_one_process(run: str, name: str) -> None:
 
 def test_masks_are_fastdrops() -> None:
     """Drawn by ranks, and compared here with masks of a process that knows nothing of them."""
-    ranks = outcome("data", "check_ddp_masks_of_a_generator")
+    ranks = outcome("data", "checks_data.check_ddp_masks_of_a_generator")
     rng = fd.Generator(7)
     for call, parts in enumerate(zip(*(out["kept"] for out in ranks))):
         mask = fd.Mask(rng.key, call, 0.4, (6, 5))
@@ -106,7 +122,7 @@ def test_masks_are_fastdrops() -> None:
 
 def test_losses_are_those_of_one_process() -> None:
     """30 steps in float64: sums in another order, and nothing else."""
-    for out in outcome("data", "check_ddp_consecutive"):
+    for out in outcome("data", "checks_data.check_ddp_consecutive"):
         np.testing.assert_allclose(out["losses"], out["alone"], rtol=1e-12)
         assert len(out["losses"]) == 30
 
