@@ -16,7 +16,6 @@ from torch import Tensor
 from fastdrop._checks import check_flags, check_p, check_real
 from fastdrop._core import Generator
 from fastdrop.random import check_generator
-from fastdrop.shards import Place
 from fastdrop.torch.drop import drop, ours, scale_of, straight, under
 from fastdrop.torch.ops import apply
 from fastdrop.torch.originals import ORIGINALS
@@ -140,12 +139,13 @@ def _check_keys(shape: tuple[int, ...], shard: Parts) -> None:
         )
 
 
-def _causal_part(query: Tensor, key: Tensor, enable_gqa: bool, shard: Parts) -> Tensor:
-    """The mask of `is_causal`, where the queries are a part of the whole's."""
+def _causal_part(query: Tensor, key: Tensor, enable_gqa: bool, shard: Parts) -> Tensor | None:
+    """The mask of `is_causal`, where the queries are a part of the whole's; None where they are all of them."""
     shape = _shape(query, key, enable_gqa)
-    whole = Place(0, 1, shape[-2])
-    first, step, _ = places_of(shape, shard).get(len(shape) - 2, whole)
-    rows = torch.arange(shape[-2], device=query.device) * step + first
+    queries = places_of(shape, shard).get(len(shape) - 2)
+    if queries is None:
+        return None
+    rows = torch.arange(shape[-2], device=query.device) * queries.step + queries.first
     return rows[:, None] >= torch.arange(shape[-1], device=query.device)
 
 
@@ -229,7 +229,8 @@ def scaled_dot_product_attention(
         )  # fmt: skip
         return attention_by_parts(function, query, key, value, attn_mask, shard)
     if shard is not None and is_causal and attn_mask is None:
-        attn_mask, is_causal = _causal_part(query, key, enable_gqa, shard), False
+        attn_mask = _causal_part(query, key, enable_gqa, shard)
+        is_causal = attn_mask is None
     if p == 0.0 or not (ours(query) and ours(key) and ours(value)):
         if p > 0.0 and not (generator is None and shard is None):
             which = "shard" if generator is None else "generator"

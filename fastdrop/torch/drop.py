@@ -197,11 +197,8 @@ def drop(
 
     `noise` is the mask's shape, one entry per axis of x, 1 or x's extent; `block` the extents of blocks along the last
     axes, for which p is the share of elements that are dropped; `part` says which part of a whole x is, and goes with
-    the whole's `noise`, as `parts.find_part` finds them.
+    the whole's `noise`, as `parts.find_part` finds them. A part without elements draws too, since others have some.
     """
-    if part is not None and x.numel() == 0:  # others have some of the whole: all draw
-        next_seed(generator)
-        return x
     if straight(x):
         if inplace:
             _check_inplace(x)

@@ -151,6 +151,19 @@ def _attention_placements(query: Any, key: Any, value: Any) -> tuple[list[Any], 
     return lists
 
 
+def _mask_by_parts(mask: Any, of_query: Sequence[Any], rank: int) -> Tensor:
+    """What a rank needs of the mask of attention, which is repeated along axes that it has one of, or none."""
+    module = sys.modules[_MODULE]
+    placements, of_gradient = [], []
+    for placement in of_query:
+        axis = placement.dim - rank + mask.ndim if placement.is_shard() else -1
+        own = axis >= 0 and mask.shape[axis] != 1
+        placements.append(module.Shard(axis) if own else module.Replicate())
+        of_gradient.append(module.Partial() if placement.is_shard() and not own else placements[-1])
+    y: Tensor = mask.redistribute(placements=placements).to_local(grad_placements=of_gradient)
+    return y
+
+
 def attention_by_parts(
     function: Callable[..., Tensor], query: Any, key: Any, value: Any, mask: Any, shard: Parts
 ) -> Tensor:
@@ -165,13 +178,7 @@ def attention_by_parts(
         x.redistribute(placements=placements) for x, placements in zip((query, key, value), (of_query, of_key, of_key))
     )
     if mask is not None:
-        module, lead = sys.modules[_MODULE], query.ndim - mask.ndim
-        split = [getattr(placement, "dim", -1) - lead for placement in of_query]
-        mask = mask.redistribute(
-            placements=[
-                module.Shard(axis) if axis >= 0 and mask.shape[axis] != 1 else module.Replicate() for axis in split
-            ]
-        ).to_local()
+        mask = _mask_by_parts(mask, of_query, query.ndim)
     weights, shape = (*query.shape[:-1], key.shape[-2]), (*query.shape[:-1], value.shape[-1])
     others = [x.to_local(grad_placements=of_gradient) for x in (key, value)]
     places = _within(places_of(weights, shard), _places(query), weights)

@@ -231,7 +231,9 @@ def enable(shard: Parts = None) -> None:
     shard : fastdrop.Shard or sequence of Shard, optional
         Which part of the whole the inputs of all functions of torch.nn.functional are, as in `functional.dropout`: of a
         batch, where all tensors have their examples along the same axis, such as 0 with ``batch_first=True``. Dropout
-        in C++, which may have them along another, is refused then; `Tensor.bernoulli_` knows of no parts.
+        in C++, which may have them along another, is refused then; `Tensor.bernoulli_` knows of no parts, and
+        nn.MultiheadAttention that gives its weights merges examples and heads, which parts that are `interleaved` do
+        not survive.
 
     Raises
     ------

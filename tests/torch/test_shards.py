@@ -355,6 +355,24 @@ def test_compile_kinds(name):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_compiled_parts_without_elements_draw():
+    torch._dynamo.reset()
+    rng = fd.Generator(0)
+    part = Shard(0, 1, (2, 0))
+    call = torch.compile(
+        lambda x: (F.dropout(x, 0.5, shard=part), F.dropout(x, 0.5, shard=part, generator=rng)),
+        backend="aot_eager", fullgraph=True,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    F.dropout(torch.ones(3), 0.5)
+    expected = torch.get_rng_state()
+    torch.manual_seed(1)
+    call(torch.ones(0, 3))
+    assert torch.equal(torch.get_rng_state(), expected) and rng.call == 1
+    torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_compiled_attention_and_dropconnect():
     torch._dynamo.reset()
     q = torch.randn(2, 4, 6, 8)

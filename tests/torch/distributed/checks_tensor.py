@@ -182,27 +182,35 @@ def check_attention_of_dtensors(out: dict[str, Any]) -> None:
     mesh = init_device_mesh("cpu", (size(),))
     mask = (torch.rand(4, 1, 6, 6) < 0.8) | torch.eye(6, dtype=torch.bool)
     # axis of the query, of key and value, heads of these, options
+    square, per_head = torch.randn(6, 6), torch.randn(1, 4, 6, 6)
     for axis, others, heads, options in (
         (0, 0, 4, {}), (1, 1, 4, {}), (1, 1, 4, {"is_causal": True}), (2, None, 4, {}),
         (2, None, 4, {"is_causal": True}), (0, 0, 4, {"attn_mask": mask}), (2, None, 4, {"attn_mask": mask}),
+        (1, 1, 4, {"attn_mask": per_head}), (2, None, 4, {"attn_mask": square}), (1, 1, 4, {"attn_mask": square}),
         (1, 1, 2, {"enable_gqa": True}), (1, 1, 1, {"enable_gqa": True}), (3, 3, 4, {}), (None, 2, 4, {}),
     ):  # fmt: skip
         inputs = [torch.randn(4, h, 6, 8, dtype=torch.float64) for h in (4, heads, heads)]
         leaves = [t.clone().requires_grad_() for t in inputs]
+        bias = options.pop("attn_mask", None)
+        if bias is not None and bias.is_floating_point():  # as of positions, and learnt
+            bias = bias.double().requires_grad_()
         attend = functools.partial(F.scaled_dot_product_attention, dropout_p=0.4, **options)
-        y = attend(*leaves, generator=fd.Generator(1))
+        y = attend(*leaves, bias, generator=fd.Generator(1))
         (y**2).sum().backward()
         placements = [[Replicate() if a is None else Shard(a)] for a in (axis, others, others)]
         if heads == 1:
             placements[1:] = [[Replicate()]] * 2
         parts = [distribute_tensor(t, mesh, p).requires_grad_() for t, p in zip(inputs, placements)]
-        if "attn_mask" in options:
-            attend = functools.partial(attend, attn_mask=distribute_tensor(mask, mesh, [Replicate()]))
-        z = attend(*parts, generator=fd.Generator(1))
+        placed = None if bias is None else distribute_tensor(bias.detach(), mesh, [Replicate()])
+        if placed is not None and bias.requires_grad:
+            placed.requires_grad_()
+        z = attend(*parts, placed, generator=fd.Generator(1))
         close(z.full_tensor(), y)
         (z**2).sum().backward()
         for part, leaf in zip(parts, leaves):
             close(part.grad.full_tensor(), leaf.grad)
+        if placed is not None and placed.requires_grad:
+            close(placed.grad.full_tensor(), bias.grad)
 
 
 # ---- tensor parallel ----
