@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -188,6 +189,24 @@ def check_transformer(out: dict[str, Any]) -> None:
         with ft.enabled(shard=Shard(0, rank(), size(), interleaved=interleaved)):
             losses = train(model, ((x[mine], y[mine]) for x, y in data()), mean)
         compare(model.module, one, losses, expected)
+
+
+def check_ddp_compiled(out: dict[str, Any]) -> None:
+    """The compiler sees which part it is, and another one on each rank."""
+    torch.manual_seed(1)
+    layers = nn.Linear(8, 16), ft.Dropout(0.5), nn.Tanh(), nn.Linear(16, 4), ft.Dropout(0.2)
+    one = nn.Sequential(*layers).double()
+    model = copy.deepcopy(one)
+    for drop in (model[1], model[4]):
+        drop.shard = Shard(0, rank(), size())
+    compiled = torch.compile(DistributedDataParallel(model), backend="aot_eager")
+    batches = list(data())[:5]
+    torch.manual_seed(3)
+    expected = train(one, batches, lambda loss: loss)
+    torch.manual_seed(3)
+    losses = train(compiled, [(x.chunk(size())[rank()], y.chunk(size())[rank()]) for x, y in batches], mean)
+    compare(model, one, losses, expected)
+    torch._dynamo.reset()
 
 
 def check_fsdp2(out: dict[str, Any]) -> None:
