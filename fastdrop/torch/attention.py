@@ -224,10 +224,9 @@ def scaled_dot_product_attention(
             raise TypeError(f"scaled_dot_product_attention(): {name} has to be a Tensor, but got a {type(x).__name__}")
     if p > 0.0 and by_parts(query) and by_parts(key) and by_parts(value):
         function = partial(
-            scaled_dot_product_attention,
-            dropout_p=p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa, generator=generator,
-        )  # fmt: skip
-        return attention_by_parts(function, query, key, value, attn_mask, shard)
+            scaled_dot_product_attention, dropout_p=p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+        return attention_by_parts(function, query, key, value, attn_mask, generator, shard)
     if shard is not None and is_causal and attn_mask is None:
         attn_mask = _causal_part(query, key, enable_gqa, shard)
         is_causal = attn_mask is None

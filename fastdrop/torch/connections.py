@@ -176,7 +176,7 @@ def _dropped(weight: Tensor, p: float, generator: Generator | None, shard: Parts
         noise, part = find_part(weight.shape, shard)
         return drop(weight, p, noise, scale=scale_of(p), generator=generator, part=part)
     if by_parts(weight):
-        return apply_local(partial(_dropped, p=p, generator=generator), weight, shard)
+        return apply_local(partial(_dropped, p=p), weight, generator, shard)
     return ORIGINALS["dropout"](weight, p)
 
 
@@ -283,7 +283,7 @@ def dropconnect(
     if not per_example:
         return F.linear(input, _dropped(weight, p, generator, shard), bias)
     if in_parts:
-        y = connect_by_parts(partial(dropconnect, p=p, generator=generator), input, weight, shard)
+        y = connect_by_parts(partial(dropconnect, p=p), input, weight, generator, shard)
         return y if bias is None else y + bias
     rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
     if here:

@@ -152,7 +152,7 @@ def _elsewhere(
     if not training or p == 0.0:
         return input
     linear = function not in (alpha_dropout, feature_alpha_dropout)
-    return apply_local(partial(function, p=p, training=True, generator=generator), input, shard, inplace, linear)
+    return apply_local(partial(function, p=p, training=True), input, generator, shard, inplace, linear)
 
 
 def _shared(
@@ -170,8 +170,8 @@ def _shared(
     if not training or p == 0.0 or (input.numel() == 0 and nothing(input.shape, shard)):
         return input
     if by_parts(input):
-        one = partial(_shared, p=p, training=True, inplace=False, noise_shape=noise_shape, generator=generator)
-        return apply_local(partial(one, scaled=scaled), input, shard, inplace)
+        one = partial(_shared, p=p, training=True, inplace=False, noise_shape=noise_shape, scaled=scaled)
+        return apply_local(one, input, generator, shard, inplace)
     scale = scale_of(p) if scaled else 1.0
     part = None
     if shard is not None:
@@ -486,7 +486,7 @@ def drop_block2d(
     if not training or p == 0.0 or (input.numel() == 0 and nothing(input.shape, shard)):
         return input
     if by_parts(input):
-        return apply_local(partial(drop_block2d, p=p, block_size=block, generator=generator), input, shard, inplace)
+        return apply_local(partial(drop_block2d, p=p, block_size=block), input, generator, shard, inplace)
     noise, part = (None, None) if shard is None else find_part(shape, shard)
     if part is not None and any(axis in axes for axis in places_of(shape, shard)):
         raise ValueError(

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastdrop._core import Generator
 from fastdrop._views import contiguous_strides
 from fastdrop.shards import Place
-from fastdrop.torch.drop import ours
+from fastdrop.torch.drop import next_seed, ours
 from fastdrop.torch.parts import Parts, Places, places_of
 
 __all__ = ["apply_local", "attention_by_parts", "by_parts", "connect_by_parts", "is_dtensor"]
@@ -107,16 +108,30 @@ def _wrapped(y: Tensor, like: Any, placements: Sequence[Any], shape: Sequence[in
     return z
 
 
+def _absent(x: Any, generator: Generator | None) -> bool:
+    """Whether this rank is not in the mesh of x, and has nothing of it. It draws as the others do."""
+    if x.device_mesh.get_coordinate() is not None:
+        return False
+    next_seed(generator)
+    return True
+
+
 def apply_local(
-    function: Callable[..., Tensor], x: Any, shard: Parts, inplace: bool = False, linear: bool = True
+    function: Callable[..., Tensor],
+    x: Any,
+    generator: Generator | None,
+    shard: Parts,
+    inplace: bool = False,
+    linear: bool = True,
 ) -> Tensor:
-    """A dropout of a DTensor: ``function(local, shard=...)`` of its local tensor.
+    """A dropout of a DTensor: ``function(local, generator=..., shard=...)`` of its local tensor.
 
     Parameters
     ----------
     function : callable
         Works out of place.
     x : DTensor
+    generator : Generator or None
     shard : Shard, sequence of Shard or None
         Which part the DTensor itself is of a larger whole, such as a batch that its mesh knows nothing of.
     inplace : bool
@@ -124,9 +139,12 @@ def apply_local(
     linear : bool
         Whether the sum of results is the result of the sum, so that a sum may still be made later.
     """
+    if _absent(x, generator):
+        return x
     given, x = x, _reduced(x, linear)
     places = _within(places_of(x.shape, shard), _places(x), x.shape)
-    y = _wrapped(function(x.to_local(), shard=places), x, x.placements, x.shape, x.stride())
+    local = function(x.to_local(), generator=generator, shard=places)
+    y = _wrapped(local, x, x.placements, x.shape, x.stride())
     return given.copy_(y) if inplace else y
 
 
@@ -165,9 +183,15 @@ def _mask_by_parts(mask: Any, of_query: Sequence[Any], rank: int) -> Tensor:
 
 
 def attention_by_parts(
-    function: Callable[..., Tensor], query: Any, key: Any, value: Any, mask: Any, shard: Parts
+    function: Callable[..., Tensor],
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    generator: Generator | None,
+    shard: Parts,
 ) -> Tensor:
-    """Attention of DTensors: ``function(query, key, value, mask, shard=...)`` of their local tensors."""
+    """Attention of DTensors: ``function(query, key, value, mask, generator=..., shard=...)`` of their local tensors."""
     if mask is not None and not is_dtensor(mask):
         raise TypeError(
             "scaled_dot_product_attention: attn_mask has to be a DTensor where query, key and value are, "
@@ -177,16 +201,21 @@ def attention_by_parts(
     query, key, value = (
         x.redistribute(placements=placements) for x, placements in zip((query, key, value), (of_query, of_key, of_key))
     )
+    weights, shape = (*query.shape[:-1], key.shape[-2]), (*query.shape[:-1], value.shape[-1])
+    if _absent(query, generator):
+        return _wrapped(query._local_tensor, query, of_query, shape)
     if mask is not None:
         mask = _mask_by_parts(mask, of_query, query.ndim)
-    weights, shape = (*query.shape[:-1], key.shape[-2]), (*query.shape[:-1], value.shape[-1])
     others = [x.to_local(grad_placements=of_gradient) for x in (key, value)]
     places = _within(places_of(weights, shard), _places(query), weights)
-    return _wrapped(function(query.to_local(), *others, mask, shard=places), query, of_query, shape)
+    y = function(query.to_local(), *others, mask, generator=generator, shard=places)
+    return _wrapped(y, query, of_query, shape)
 
 
-def connect_by_parts(function: Callable[..., Tensor], x: Any, weight: Any, shard: Parts) -> Tensor:
-    """DropConnect of DTensors: ``function(x, weight, shard=...)`` of their local tensors.
+def connect_by_parts(
+    function: Callable[..., Tensor], x: Any, weight: Any, generator: Generator | None, shard: Parts
+) -> Tensor:
+    """DropConnect of DTensors: ``function(x, weight, generator=..., shard=...)`` of their local tensors.
 
     Examples are split, or outputs, or inputs, whose products are then a sum still to be made.
     """
@@ -208,8 +237,11 @@ def connect_by_parts(function: Callable[..., Tensor], x: Any, weight: Any, shard
     of_x, of_weight, of_dx, of_dweight, of_y = lists
     x, weight = x.redistribute(placements=of_x), weight.redistribute(placements=of_weight)
     mask = (*x.shape[:-1], *weight.shape)
+    if _absent(x, generator):
+        return _wrapped(x._local_tensor, x, of_y, mask[:-1])
     inner = {axis + (axis == last): place for axis, place in _places(x).items()}  # the outputs' axis is in between
     inner.update((axis + last, place) for axis, place in _places(weight).items())
     places = _within(places_of(mask, shard), inner, mask)
-    y = function(x.to_local(grad_placements=of_dx), weight.to_local(grad_placements=of_dweight), shard=places)
+    local, weights = x.to_local(grad_placements=of_dx), weight.to_local(grad_placements=of_dweight)
+    y = function(local, weights, generator=generator, shard=places)
     return _wrapped(y, x, of_y, mask[:-1])

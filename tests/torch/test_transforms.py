@@ -317,7 +317,8 @@ def test_ddp(seeds, tmp_path):
 
 def test_the_compiler_is_not_imported_for_those_who_do_not_compile():
     code = (
-        "import fastdrop.torch, sys, torch; fastdrop.torch.functional.dropout(torch.ones(3, dtype=torch.int64), 0.5, False)\n"
+        "import fastdrop.torch, sys, torch\n"
+        "fastdrop.torch.functional.dropout(torch.ones(3, dtype=torch.int64), 0.5, False)\n"
         "assert not {'torch._dynamo', 'torch.distributed.tensor'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

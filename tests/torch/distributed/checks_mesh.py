@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from common import close, same, size, train
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.distributed.tensor.placement_types import _StridedShard
@@ -36,6 +36,39 @@ def check_placements_on_two_axes(out: dict[str, Any]) -> None:
     )  # fmt: skip
     assert z.placements == (Shard(1), Partial())
     close(z.full_tensor(), 2 * y)
+
+
+def check_ranks_outside_of_a_mesh(out: dict[str, Any]) -> None:
+    """They have nothing, and draw as the others do, so that later masks are those of one process on all ranks."""
+    mesh = DeviceMesh("cpu", [0, 1])
+    x, w = torch.randn(4, 6, 8), torch.randn(5, 8)
+    rng, one = fd.Generator(1), fd.Generator(1)
+    part, heads = distribute_tensor(x, mesh, [Shard(0)]), distribute_tensor(x[None], mesh, [Shard(1)])
+    weight = distribute_tensor(w, mesh, [Shard(0)])
+
+    def calls(rng: fd.Generator, x: Tensor, heads: Tensor, weight: Tensor) -> list[Tensor]:
+        return [
+            F.dropout(x, 0.5, generator=rng),
+            F.dropout2d(x.unsqueeze(-1), 0.5, generator=rng),
+            F.drop_path(x, 0.5, generator=rng),
+            F.drop_block2d(x, 0.3, 2, generator=rng),
+            F.scaled_dot_product_attention(heads, heads, heads, dropout_p=0.5, generator=rng),
+            F.dropconnect(x, weight, p=0.5, generator=rng),
+            F.dropout(x, 0.5),
+        ]
+
+    torch.manual_seed(2)
+    found = calls(rng, part, heads, weight)
+    torch.manual_seed(2)
+    expected = calls(one, x, x[None], w)
+    assert rng.call == one.call == 6
+    for y, z in zip(found, expected):
+        assert isinstance(y, DTensor) and y.shape == z.shape
+        if mesh.get_coordinate() is not None:
+            close(y.full_tensor(), z, 1e-5)
+    states: list[Any] = [None] * size()
+    torch.distributed.all_gather_object(states, torch.rand(4))
+    assert all(torch.equal(state, states[0]) for state in states)
 
 
 def check_the_order_of_fully_shard(out: dict[str, Any]) -> None:
