@@ -69,7 +69,7 @@ def ours(x: Tensor) -> bool:
     kind = type(x)
     return (
         isinstance(x, Tensor) and x.is_cpu and x.dtype in CODES and x.layout is _strided and not x.is_nested
-        and (_compiling() or _tracing() is None)
+        and (_tracing() is None or _compiling())
         and (kind is Tensor or kind is Parameter or _plain_kind(kind))
     )  # fmt: skip
 

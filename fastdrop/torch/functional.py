@@ -160,25 +160,25 @@ def _shared(
     p: float,
     training: bool,
     inplace: bool,
-    noise_shape: Callable[[tuple[int, ...]], Sequence[int]],
+    noise_shape: Callable[[tuple[int, ...], Any], Sequence[int]],
+    option: Any,
     generator: Generator | None,
     shard: Parts,
     scaled: bool = True,
 ) -> Tensor:
     """`dropout` under the noise shape of a whole, where PyTorch has no function of its own."""
-    noise = noise_shape(tuple(input.shape))
+    noise = noise_shape(tuple(input.shape), option)
     if not training or p == 0.0 or (input.numel() == 0 and nothing(input.shape, shard)):
         return input
-    if by_parts(input):
-        one = partial(_shared, p=p, training=True, inplace=False, noise_shape=noise_shape, scaled=scaled)
-        return apply_local(one, input, generator, shard, inplace)
     scale = scale_of(p) if scaled else 1.0
-    part = None
-    if shard is not None:
-        whole, part = find_part(input.shape, shard)
-        noise = noise_shape(whole)
     if ours(input):
-        return drop(input, p, noise, None, scale, 0.0, 0.0, inplace, generator, part)
+        if shard is None:
+            return drop(input, p, noise, None, scale, 0.0, 0.0, inplace, generator)
+        whole, part = find_part(input.shape, shard)
+        return drop(input, p, noise_shape(whole, option), None, scale, 0.0, 0.0, inplace, generator, part)
+    if by_parts(input):
+        one = partial(_shared, p=p, training=True, inplace=False, noise_shape=noise_shape, option=option, scaled=scaled)
+        return apply_local(one, input, generator, shard, inplace)
     factors = input.new_empty(noise).bernoulli_(1.0 - p).mul_(scale)
     return input.mul_(factors) if inplace else input * factors
 
@@ -194,7 +194,7 @@ def path(
 ) -> Tensor:
     """`drop_path`, which may leave what is kept as it is."""
     p = _check(input, p, generator, "drop_path", shard=shard)
-    return _shared(input, p, training, False, partial(path_shape, mode=mode), generator, shard, scaled)
+    return _shared(input, p, training, False, path_shape, mode, generator, shard, scaled)
 
 
 def feature(
@@ -412,7 +412,7 @@ def drop_path(
             [2., 2., 2.]])
     """
     p = _check(input, p, generator, "drop_path", training, inplace, shard)
-    return _shared(input, p, training, inplace, partial(path_shape, mode=mode), generator, shard)
+    return _shared(input, p, training, inplace, path_shape, mode, generator, shard)
 
 
 def locked_dropout(
@@ -442,7 +442,7 @@ def locked_dropout(
             [0., 2., 0.]])
     """
     p = _check(input, p, generator, "locked_dropout", training, inplace, shard)
-    return _shared(input, p, training, inplace, partial(locked_shape, batch_first=batch_first), generator, shard)
+    return _shared(input, p, training, inplace, locked_shape, batch_first, generator, shard)
 
 
 def drop_block2d(
@@ -485,16 +485,16 @@ def drop_block2d(
     block = check_block_size(block_size, 2)
     if not training or p == 0.0 or (input.numel() == 0 and nothing(input.shape, shard)):
         return input
+    if ours(input):
+        noise, part = (None, None) if shard is None else find_part(shape, shard)
+        if shard is not None and any(axis in axes for axis in places_of(shape, shard)):
+            raise ValueError(
+                f"drop_block2d(): shard has to be of the axes of examples or channels, but got {shard} for an input of "
+                f"shape {shape}: a block would reach into another part"
+            )
+        return drop(input, p, noise, block, scale_of(p), 0.0, 0.0, inplace, generator, part)
     if by_parts(input):
         return apply_local(partial(drop_block2d, p=p, block_size=block), input, generator, shard, inplace)
-    noise, part = (None, None) if shard is None else find_part(shape, shard)
-    if part is not None and any(axis in axes for axis in places_of(shape, shard)):
-        raise ValueError(
-            f"drop_block2d(): shard has to be of the axes of examples or channels, but got {shard} for an input of "
-            f"shape {shape}: a block would reach into another part"
-        )
-    if ours(input):
-        return drop(input, p, noise, block, scale_of(p), 0.0, 0.0, inplace, generator, part)
     extents = [shape[k] for k in axes]
     gamma = seed_probability(extents, block, p)
     high, wide = (min(b, n) for b, n in zip(block, extents))

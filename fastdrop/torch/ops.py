@@ -76,24 +76,21 @@ _ONES = {dtype: torch.ones((), dtype=dtype, device="cpu") for dtype in CODES}
 
 def fill(law: Sequence[Any], y: Tensor) -> Tensor:
     """Fill y, on the CPU, with what `law` makes of ones."""
-    return _apply(_ONES[y.dtype], (0,) * y.dim(), law, y)
+    return apply(_ONES[y.dtype], law, y, (0,) * y.dim())
 
 
-def apply(x: Tensor, law: Sequence[Any], y: Tensor) -> Tensor:
+def apply(x: Tensor, law: Sequence[Any], y: Tensor, strides: Sequence[int] | None = None) -> Tensor:
     """Fill y from x, both on the CPU, by `law`: what `fastdrop._core.apply_memory` takes before the memory.
 
-    With blocks its p is the share of elements to drop, not the seeds' probability.
+    With blocks its p is the share of elements to drop, not the seeds' probability. `strides` are x's, if not others.
     """
-    return _apply(x, x.stride(), law, y)
-
-
-def _apply(x: Tensor, strides: Sequence[int], law: Sequence[Any], y: Tensor) -> Tensor:
     key, call, p, noise, block, scale, shift, dropped, part = law
     if block is not None:  # solved here, where extents are numbers and not a trace's symbols
         p = seed_probability(y.shape[-len(block) :], block, p)
     apply_memory(
         key, call, p, noise, block, scale, shift, dropped, part,
-        CODES[y.dtype], x.data_ptr(), y.data_ptr(), y.shape, strides, y.stride(), _threads(),
+        CODES[y.dtype], x.data_ptr(), y.data_ptr(), y.shape, x.stride() if strides is None else strides, y.stride(),
+        _threads(),
     )  # fmt: skip
     return y
 
