@@ -216,6 +216,7 @@ def apply_memory(
     scale: float,
     shift: float,
     dropped: float,
+    part: Sequence[int] | None,
     code: int,
     x: int,
     y: int,

@@ -39,7 +39,7 @@ cdef enum:
     HUGE_BYTES = 1 << 22
 
 
-def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double scale, double shift, double dropped,
+def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double scale, double shift, double dropped, part,
                  int code, size_t x, size_t y, shape, x_strides, y_strides, int threads):
     """Apply the mask (key, call, p) to memory: ``keep ? scale * x + shift : dropped``.
 
@@ -48,12 +48,16 @@ def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double sca
     key, call, p
         The law.
     noise : sequence of int or None
-        The mask's shape, one entry per axis, 1 or x's extent: 1 shares decisions. None is x's shape.
+        The mask's shape, one entry per axis, 1 or x's extent: 1 shares decisions. None is x's shape. Where x is a part,
+        it is needed, and of the whole.
     block : sequence of int or None
-        Extents of DropBlock's blocks along the last axes; p is the seeds' probability then, and there is neither noise
-        nor shift nor dropped.
+        Extents of DropBlock's blocks along the last axes; p is the seeds' probability then, and there is neither shift
+        nor dropped, and no part along these axes.
     scale, shift, dropped : float
         What becomes of what is kept and dropped.
+    part : sequence of int or None
+        Which part of the whole x is: axis, first index and step, for each axis that x has a part of. Axes are negative,
+        since new ones come first.
     code : int
         The dtype: a value of ``DTYPE_CODES``.
     x, y : int
@@ -73,7 +77,7 @@ def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double sca
     cdef int64_t to_steps[64]
     cdef int64_t step = 1, size = 1, span = 1, own
     cdef int64_t itemsize = 8 if code == FD_F64 else 4 if code == FD_F32 else 2
-    cdef int i, nd = len(shape), spatial = 0 if block is None else len(block), failed = 0
+    cdef int i, axis, nd = len(shape), spatial = 0 if block is None else len(block), failed = 0
     if nd > FD_MAX_NDIM:
         raise ValueError(f"x may have at most {FD_MAX_NDIM} axes, but has {nd}")
     for i in range(nd - 1, -1, -1):
@@ -96,6 +100,13 @@ def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double sca
     view.law.call = call
     view.law.q = fd_threshold(p)
     view.start = 0
+    if part is not None:
+        for i in range(0, len(part), 3):
+            axis = nd + <int>part[i]
+            if not 0 <= axis < nd:
+                raise ValueError(f"part names axis {part[i]} of {nd}: it has to be negative")
+            view.start += <uint64_t>part[i + 1] * <uint64_t>mask_strides[axis]
+            mask_strides[axis] *= <int64_t>part[i + 2]
     view.ndim = nd
     view.shape = mask_shape
     view.strides = mask_strides

@@ -3,9 +3,11 @@
 On CPU tensors a mask is a value, (key, call), and never a tensor: nothing is saved for backward, which makes the same
 bits again. PyTorch's default generator gives the keys, so that ``torch.manual_seed``, ``fork_rng`` and checkpointing
 mean what they always meant; ``generator=`` takes a `fastdrop.Generator` for a stream of a module's own. Tensors of
-other devices, layouts and dtypes go to PyTorch's own functions.
+other devices, layouts and dtypes go to PyTorch's own functions. Where a tensor is a part of a whole, on one of several
+workers, ``shard=`` or a DTensor's placements say which, and its mask is that part of the whole's.
 
-Read `stream` (where keys come from), `ops` (the operator), `drop` (which way a call takes), then `functional`.
+Read `stream` (where keys come from), `ops` (the operator), `drop` (which way a call takes), `parts` and `sharded`
+(parts of a whole), then `functional`.
 """
 
 from __future__ import annotations

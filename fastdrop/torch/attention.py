@@ -7,6 +7,7 @@ transforms and higher derivatives take the composition of PyTorch's operators ar
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,12 +19,14 @@ from fastdrop.random import check_generator
 from fastdrop.torch.drop import drop, ours, scale_of, straight, under
 from fastdrop.torch.ops import apply
 from fastdrop.torch.originals import ORIGINALS
+from fastdrop.torch.parts import Parts, check_parts, find_part, places_of
+from fastdrop.torch.sharded import attention_by_parts, by_parts
 from fastdrop.torch.stream import draw
 
 __all__ = ["scaled_dot_product_attention"]
 
-# Rows that a mask leaves nothing of are zeros, not NaN, since PyTorch 2.5.
-_masked_softmax = getattr(torch, "_safe_softmax", torch.softmax)
+# Rows that a mask leaves nothing of are zeros, not NaN, since PyTorch 2.5. The compiler knows it as an operator alone.
+_masked_softmax = getattr(torch.ops.aten, "_safe_softmax", torch.softmax)
 
 
 def _weights(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
@@ -122,6 +125,30 @@ def _one_node(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
     )  # fmt: skip
 
 
+def _shape(query: Tensor, key: Tensor, enable_gqa: bool = False) -> tuple[int, ...]:
+    """The shape of the weights."""
+    batch = query.shape[:-2] if enable_gqa else torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
+    return (*batch, query.shape[-2], key.shape[-2])
+
+
+def _check_keys(shape: tuple[int, ...], shard: Parts) -> None:
+    if len(shape) - 1 in places_of(shape, shard):
+        raise ValueError(
+            "scaled_dot_product_attention: shard has to be of the batch, of heads or of queries, but got "
+            f"{shard} for weights of shape {shape}: the softmax of a query needs all keys"
+        )
+
+
+def _causal_part(query: Tensor, key: Tensor, enable_gqa: bool, shard: Parts) -> Tensor | None:
+    """The mask of `is_causal`, where the queries are a part of the whole's; None where they are all of them."""
+    shape = _shape(query, key, enable_gqa)
+    queries = places_of(shape, shard).get(len(shape) - 2)
+    if queries is None:
+        return None
+    rows = torch.arange(shape[-2], device=query.device) * queries.step + queries.first
+    return rows[:, None] >= torch.arange(shape[-1], device=query.device)
+
+
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,
@@ -133,6 +160,7 @@ def scaled_dot_product_attention(
     enable_gqa: bool = False,
     *,
     generator: Generator | None = None,
+    shard: Parts = None,
 ) -> Tensor:
     r"""`torch.nn.functional.scaled_dot_product_attention`, whose dropout on the CPU is fastdrop's.
 
@@ -155,6 +183,10 @@ def scaled_dot_product_attention(
         Whether key and value have fewer heads, each shared by several of the query's.
     generator : fastdrop.Generator, optional
         As of `dropout`.
+    shard : fastdrop.Shard or sequence of Shard, optional
+        Which part of the whole the weights (..., L, S) are: of a batch, of heads, or of the queries, for which
+        `is_causal` counts positions in the whole, and `attn_mask` is the part's. Keys cannot be split, since a softmax
+        needs all of them. DTensors say it themselves.
 
     Returns
     -------
@@ -164,7 +196,8 @@ def scaled_dot_product_attention(
     Raises
     ------
     ValueError, TypeError
-        If `dropout_p` is outside 0 to 1 or no number, or `generator` no `fastdrop.Generator`.
+        If `dropout_p` is outside 0 to 1 or no number, `generator` no `fastdrop.Generator` or `shard` no
+        `fastdrop.Shard`, or of the keys.
     RuntimeError
         As PyTorch, where shapes do not fit.
 
@@ -185,12 +218,22 @@ def scaled_dot_product_attention(
     if scale is not None:
         check_real("scale", scale)
     check_generator(generator)
+    check_parts(shard)
     for name, x in (("query", query), ("key", key), ("value", value), ("attn_mask", attn_mask)):
         if not isinstance(x, Tensor) and (x is not None or name != "attn_mask"):
             raise TypeError(f"scaled_dot_product_attention(): {name} has to be a Tensor, but got a {type(x).__name__}")
+    if p > 0.0 and by_parts(query) and by_parts(key) and by_parts(value):
+        function = partial(
+            scaled_dot_product_attention, dropout_p=p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+        return attention_by_parts(function, query, key, value, attn_mask, generator, shard)
+    if shard is not None and is_causal and attn_mask is None:
+        attn_mask = _causal_part(query, key, enable_gqa, shard)
+        is_causal = attn_mask is None
     if p == 0.0 or not (ours(query) and ours(key) and ours(value)):
-        if generator is not None and p > 0.0:
-            raise ValueError(f"generator is for floating tensors on the CPU, but got {query.dtype} on {query.device}")
+        if p > 0.0 and not (generator is None and shard is None):
+            which = "shard" if generator is None else "generator"
+            raise ValueError(f"{which} is for floating tensors on the CPU, but got {query.dtype} on {query.device}")
         # Given only where it is asked for: PyTorch 2.4 does not know it.
         grouped = {"enable_gqa": True} if enable_gqa else {}
         return ORIGINALS["scaled_dot_product_attention"](
@@ -204,9 +247,14 @@ def scaled_dot_product_attention(
         value = value.repeat_interleave(query.size(-3) // value.size(-3), -3)
     scale = 1.0 / math.sqrt(query.size(-1) or 1) if scale is None else scale
     up = scale_of(p)
+    noise, part = None, None
+    if shard is not None:
+        shape = _shape(query, key)
+        _check_keys(shape, shard)
+        noise, part = find_part(shape, shard)
     if _one_node(query, key, value, attn_mask):
-        law = (*draw(generator), p, None, None, up, 0.0, 0.0)
+        law = (*draw(generator), p, noise, None, up, 0.0, 0.0, part)
         y: Tensor = _Attention.apply(query, key, value, attn_mask, is_causal, scale, law)
         return y
     weights = _weights(query, key, attn_mask, is_causal, scale)
-    return drop(weights, p, scale=up, generator=generator) @ value
+    return drop(weights, p, noise, scale=up, generator=generator, part=part) @ value

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,8 +21,11 @@ from fastdrop import connections as arrays
 from fastdrop._checks import check_flags, check_p, shown
 from fastdrop._core import Generator, Mask
 from fastdrop.random import check_generator
+from fastdrop.shards import Place, taken
 from fastdrop.torch.drop import drop, next_seed, ours, scale_of, transforming
 from fastdrop.torch.originals import ORIGINALS
+from fastdrop.torch.parts import Parts, check_parts, find_part, merged_rows, places_of
+from fastdrop.torch.sharded import apply_local, by_parts, connect_by_parts
 from fastdrop.torch.stream import seed_of
 
 __all__ = ["DropConnectLinear", "dropconnect"]
@@ -28,27 +33,38 @@ __all__ = ["DropConnectLinear", "dropconnect"]
 _library = torch.library.Library("fastdrop", "FRAGMENT")
 
 
-def _mask(seed: Tensor, p: float, batch: int, outputs: int, inputs: int) -> Mask:
-    return Mask(*seed_of(seed), p, (batch, outputs, inputs))
+def _mask(seed: Tensor, p: float, whole: Sequence[int], part: Sequence[int], *shape: int) -> Mask:
+    """For (batch, outputs, inputs): all of a mask, or the part that `parts.find_part` finds."""
+    if not part:
+        return Mask(*seed_of(seed), p, shape)
+    places = {3 + axis: Place(first, step, whole[axis]) for axis, first, step in zip(part[::3], part[1::3], part[2::3])}
+    return taken(Mask(*seed_of(seed), p, whole), shape, places)
 
 
 def _array(x: Tensor) -> Any:
     wide = x if x.dtype in (torch.float32, torch.float64) else x.float()  # NumPy has no bfloat16
-    return wide.detach().numpy()
+    # `numpy()` would forbid for good that the storage is resized, as `fully_shard` does with weights after use.
+    return np.from_dlpack(wide.detach())
 
 
-def _connect(x: Tensor, w: Tensor, seed: Tensor, p: float) -> Tensor:
-    mask = _mask(seed, p, len(x), *w.shape)
+def _connect(
+    x: Tensor, w: Tensor, seed: Tensor, p: float, whole: Sequence[int] = (), part: Sequence[int] = ()
+) -> Tensor:
+    mask = _mask(seed, p, whole, part, len(x), *w.shape)
     return torch.from_numpy(arrays.product(mask, _array(x), _array(w))).to(x.dtype)
 
 
-def _connect_x(dy: Tensor, w: Tensor, seed: Tensor, p: float) -> Tensor:
-    mask = _mask(seed, p, len(dy), *w.shape)
+def _connect_x(
+    dy: Tensor, w: Tensor, seed: Tensor, p: float, whole: Sequence[int] = (), part: Sequence[int] = ()
+) -> Tensor:
+    mask = _mask(seed, p, whole, part, len(dy), *w.shape)
     return torch.from_numpy(arrays.input_gradient(mask, _array(dy), _array(w))).to(dy.dtype)
 
 
-def _connect_w(dy: Tensor, x: Tensor, seed: Tensor, p: float) -> Tensor:
-    mask = _mask(seed, p, len(x), dy.shape[1], x.shape[1])
+def _connect_w(
+    dy: Tensor, x: Tensor, seed: Tensor, p: float, whole: Sequence[int] = (), part: Sequence[int] = ()
+) -> Tensor:
+    mask = _mask(seed, p, whole, part, len(x), dy.shape[1], x.shape[1])
     return torch.from_numpy(arrays.weight_gradient(mask, _array(dy), _array(x))).to(dy.dtype)
 
 
@@ -70,32 +86,34 @@ _ARGUMENTS = {"y": ("x", "w"), "x": ("y", "w"), "w": ("y", "x")}
 _NAMES = {"y": "connect", "x": "connect_x", "w": "connect_w"}
 
 
-def _apply(out: str, first: Tensor, second: Tensor, seed: Tensor, p: float) -> Tensor:
-    y: Tensor = getattr(torch.ops.fastdrop, _NAMES[out])(first, second, seed, p)
+def _apply(out: str, first: Tensor, second: Tensor, seed: Tensor, *law: Any) -> Tensor:
+    y: Tensor = getattr(torch.ops.fastdrop, _NAMES[out])(first, second, seed, *law)
     return y
 
 
 def _gradients(
-    apply: Callable[..., Tensor], out: str, saved: Sequence[Tensor], p: float, g: Tensor, wanted: Sequence[bool]
+    apply: Callable[..., Tensor], out: str, saved: Sequence[Tensor], law: Any, g: Tensor, wanted: Sequence[bool]
 ) -> Iterator[Tensor | None]:
     *tensors, seed = saved
     named = {out: g, **dict(zip(_ARGUMENTS[out], tensors))}
     for name, want in zip(_ARGUMENTS[out], wanted):
-        yield apply(name, *(named[other] for other in _ARGUMENTS[name]), seed, p) if want else None
+        yield apply(name, *(named[other] for other in _ARGUMENTS[name]), seed, *law) if want else None
 
 
 def _define(out: str, kernel: Callable[..., Tensor], fake: Callable[..., Tensor]) -> None:
     name, (first, second) = _NAMES[out], _ARGUMENTS[out]
-    _library.define(f"{name}(Tensor {first}, Tensor {second}, Tensor seed, float p) -> Tensor")
+    _library.define(
+        f"{name}(Tensor {first}, Tensor {second}, Tensor seed, float p, SymInt[] whole=[], SymInt[] part=[]) -> Tensor"
+    )
     _library.impl(name, kernel, "CPU")
     torch.library.register_fake(f"fastdrop::{name}", fake, lib=_library)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.p = inputs
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*inputs[:3])
+        ctx.law = inputs[3:]
 
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return *_gradients(_apply, out, ctx.saved_tensors, ctx.p, g, ctx.needs_input_grad), None, None
+        return *_gradients(_apply, out, ctx.saved_tensors, ctx.law, g, ctx.needs_input_grad), *(None,) * 4
 
     torch.library.register_autograd(f"fastdrop::{name}", backward, setup_context=setup_context, lib=_library)
 
@@ -109,29 +127,30 @@ class _Transformed(torch.autograd.Function):
     """The operators under torch.func's transforms and forward-mode differentiation, which want a Function."""
 
     @staticmethod
-    def forward(out: str, first: Tensor, second: Tensor, seed: Tensor, p: float) -> Tensor:
-        return _apply(out, first, second, seed, p)
+    def forward(out: str, first: Tensor, second: Tensor, seed: Tensor, *law: Any) -> Tensor:
+        return _apply(out, first, second, seed, *law)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.out, *tensors, ctx.p = inputs
+        ctx.out, *tensors = inputs[:4]
+        ctx.law = inputs[4:]
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[1:]
-        found = _gradients(_Transformed.apply, ctx.out, ctx.saved_tensors, ctx.p, grads[0], wanted)
-        return None, *found, None, None
+        found = _gradients(_Transformed.apply, ctx.out, ctx.saved_tensors, ctx.law, grads[0], wanted)
+        return None, *found, *(None,) * 4
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Any) -> Tensor:
         first, second, seed = ctx.saved_tensors
         parts = []
         if tangents[0] is not None:
-            parts.append(_Transformed.apply(ctx.out, tangents[0], second, seed, ctx.p))
+            parts.append(_Transformed.apply(ctx.out, tangents[0], second, seed, *ctx.law))
         if tangents[1] is not None:
-            parts.append(_Transformed.apply(ctx.out, first, tangents[1], seed, ctx.p))
+            parts.append(_Transformed.apply(ctx.out, first, tangents[1], seed, *ctx.law))
         return sum(parts[1:], parts[0])
 
     @staticmethod
@@ -142,13 +161,32 @@ class _Transformed(torch.autograd.Function):
             [tensor] * info.batch_size if axis is None else tensor.unbind(axis)
             for tensor, axis in zip(tensors, in_dims[1:])
         ]
-        return torch.stack([_Transformed.apply(out, *some, args[3]) for some in zip(*each)]), 0
+        return torch.stack([_Transformed.apply(out, *some, *args[3:]) for some in zip(*each)]), 0
 
 
 def _elsewhere(rows: Tensor, weight: Tensor, p: float) -> Tensor:
     """What the kernels do not take: by PyTorch, which makes a mask of (batch, out, in)."""
     kept = weight.new_empty(len(rows), *weight.shape).bernoulli_(1.0 - p)
     return torch.einsum("bi,boi->bo", rows, kept * weight) * scale_of(p)
+
+
+def _dropped(weight: Tensor, p: float, generator: Generator | None, shard: Parts) -> Tensor:
+    """The weights with decisions that all examples share."""
+    if ours(weight):
+        noise, part = find_part(weight.shape, shard)
+        return drop(weight, p, noise, scale=scale_of(p), generator=generator, part=part)
+    if by_parts(weight):
+        return apply_local(partial(_dropped, p=p), weight, generator, shard)
+    return ORIGINALS["dropout"](weight, p)
+
+
+def _rows_part(shape: tuple[int, ...], shard: Parts) -> tuple[Sequence[int], Sequence[int]]:
+    """Which part of the mask of (rows, out, in), for a mask of that shape."""
+    if shard is None:
+        return (), ()
+    rows = math.prod(shape[:-2])
+    whole, part = find_part((rows, *shape[-2:]), merged_rows(shape, places_of(shape, shard)))
+    return (whole, part) if part else ((), ())
 
 
 def dropconnect(
@@ -160,6 +198,7 @@ def dropconnect(
     *,
     per_example: bool = True,
     generator: Generator | None = None,
+    shard: Parts = None,
 ) -> Tensor:
     r"""`torch.nn.functional.linear` that drops each weight with probability `p`, for each example by itself.
 
@@ -182,6 +221,10 @@ def dropconnect(
         Whether each example has decisions of its own, or the batch shares them.
     generator : fastdrop.Generator, optional
         As of `dropout`.
+    shard : fastdrop.Shard or sequence of Shard, optional
+        Which part of the whole the mask is, whose axes are (..., out, in), or (out, in) if examples share decisions: of
+        the examples, of the outputs, or of the inputs, whose products are then added up over the parts. DTensors say it
+        themselves.
 
     Returns
     -------
@@ -191,8 +234,8 @@ def dropconnect(
     Raises
     ------
     ValueError, TypeError
-        If p is outside 0 to 1 or no number, shapes or dtypes do not fit, or `generator` is no `fastdrop.Generator`, or
-        given for tensors that are PyTorch's.
+        If p is outside 0 to 1 or no number, shapes or dtypes do not fit, `generator` is no `fastdrop.Generator` or
+        `shard` no `fastdrop.Shard`, or either is given for tensors that are PyTorch's.
 
     Notes
     -----
@@ -213,6 +256,7 @@ def dropconnect(
     p = check_p(p)
     check_flags(training=training)
     check_generator(generator)
+    check_parts(shard)
     for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
         if not isinstance(tensor, Tensor) and (tensor is not None or name != "bias"):
             raise TypeError(f"{name} has to be a Tensor, but got {shown(tensor)}")
@@ -223,9 +267,10 @@ def dropconnect(
     for name, tensor in (("input", input), ("weight", weight)):
         if not tensor.is_floating_point():
             raise TypeError(f"{name} has to be a floating tensor, but got {tensor.dtype}")
-    here = ours(input) and ours(weight)
-    if generator is not None and not here:
-        raise ValueError(f"generator is for floating tensors on the CPU, but got {input.dtype} on {input.device}")
+    here, in_parts = ours(input) and ours(weight), by_parts(input) and by_parts(weight)
+    if not (generator is None and shard is None) and not (here or in_parts):
+        which = "shard" if generator is None else "generator"
+        raise ValueError(f"{which} is for floating tensors on the CPU, but got {input.dtype} on {input.device}")
     if weight.dtype != input.dtype:
         raise TypeError(f"weight has to have the dtype of input, {input.dtype}, but got {weight.dtype}")
     if weight.dim() != 2 or not input.dim() or input.shape[-1] != weight.shape[1]:
@@ -236,12 +281,15 @@ def dropconnect(
     if bias is not None and tuple(bias.shape) != tuple(weight.shape[:1]):
         raise ValueError(f"bias has to have shape {tuple(weight.shape[:1])}, but got {tuple(bias.shape)}")
     if not per_example:
-        own = ours(weight)
-        kept = drop(weight, p, scale=scale_of(p), generator=generator) if own else ORIGINALS["dropout"](weight, p)
-        return F.linear(input, kept, bias)
+        return F.linear(input, _dropped(weight, p, generator, shard), bias)
+    if in_parts:
+        y = connect_by_parts(partial(dropconnect, p=p), input, weight, generator, shard)
+        return y if bias is None else y + bias
     rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
     if here:
-        y = (_Transformed.apply if transforming() else _apply)("y", rows, weight, next_seed(generator), p)
+        whole, part = _rows_part((*input.shape[:-1], *weight.shape), shard)
+        op = _Transformed.apply if transforming() else _apply
+        y = op("y", rows, weight, next_seed(generator), p, whole, part)
     else:
         y = _elsewhere(rows, weight, p)
     y = y.reshape(*input.shape[:-1], weight.shape[0])
@@ -265,11 +313,13 @@ class DropConnectLinear(nn.Linear):
         As of `torch.nn.Linear`.
     generator : fastdrop.Generator, optional
         As of `Dropout`.
+    shard : fastdrop.Shard or sequence of Shard, optional
+        As of `functional.dropconnect`; `in_features` and `out_features` are this part's.
 
     Raises
     ------
     ValueError, TypeError
-        If p is outside 0 to 1 or no number, or `generator` no `fastdrop.Generator`.
+        If p is outside 0 to 1 or no number, `generator` no `fastdrop.Generator`, or `shard` no `fastdrop.Shard`.
 
     Notes
     -----
@@ -286,6 +336,8 @@ class DropConnectLinear(nn.Linear):
     torch.Size([5, 3])
     """
 
+    shard: Parts = None
+
     def __init__(
         self,
         in_features: int,
@@ -297,18 +349,29 @@ class DropConnectLinear(nn.Linear):
         device: Any = None,
         dtype: Any = None,
         generator: Generator | None = None,
+        shard: Parts = None,
     ) -> None:
         check_p(p)
+        check_parts(shard)
         super().__init__(in_features, out_features, bias, device, dtype)
         self.p = p
         check_flags(per_example=per_example)
         self.per_example = per_example
         self.generator = check_generator(generator)
+        self.shard = shard
 
     def forward(self, input: Tensor) -> Tensor:
         return dropconnect(
-            input, self.weight, self.bias, self.p, self.training, per_example=self.per_example, generator=self.generator
+            input,
+            self.weight,
+            self.bias,
+            self.p,
+            self.training,
+            per_example=self.per_example,
+            generator=self.generator,
+            shard=self.shard,
         )
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, p={self.p}, per_example={self.per_example}"
+        shard = "" if self.shard is None else f", shard={self.shard}"
+        return f"{super().extra_repr()}, p={self.p}, per_example={self.per_example}{shard}"

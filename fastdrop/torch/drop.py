@@ -46,9 +46,12 @@ _MEMORY = frozenset(_keys_of_memory())
 
 
 def _plain_kind(kind: type[Tensor]) -> bool:
-    """Whether a subclass leaves its answers to PyTorch, or is a tracer's within its mode, which knows the operator."""
+    """Whether a subclass leaves its answers to PyTorch, or hands operators on: a tracer's within its mode, and what
+    torch.distributed has not yet received, which waits for it."""
     return kind.__torch_function__ is _no_torch_function and (
-        kind.__torch_dispatch__ is _no_torch_dispatch or (issubclass(kind, _tracers) and _modes() > 0)
+        kind.__torch_dispatch__ is _no_torch_dispatch
+        or (issubclass(kind, _tracers) and _modes() > 0)
+        or kind.__name__ == "AsyncCollectiveTensor"
     )
 
 
@@ -66,7 +69,7 @@ def ours(x: Tensor) -> bool:
     kind = type(x)
     return (
         isinstance(x, Tensor) and x.is_cpu and x.dtype in CODES and x.layout is _strided and not x.is_nested
-        and (_compiling() or _tracing() is None)
+        and (_tracing() is None or _compiling())
         and (kind is Tensor or kind is Parameter or _plain_kind(kind))
     )  # fmt: skip
 
@@ -95,8 +98,8 @@ class _Drop(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         dy, law = grads[0], ctx.law
-        if law[6:] != (0.0, 0.0):
-            law = (*law[:6], 0.0, 0.0)
+        if law[6:8] != (0.0, 0.0):
+            law = (*law[:6], 0.0, 0.0, law[8])
         if dy.is_sparse:  # an embedding's
             return _gradient(dy.to_dense(), law).sparse_mask(dy.coalesce()), None, None
         return _gradient(dy, law), None, None
@@ -159,13 +162,13 @@ def _functionalized() -> bool:
 
 def _traced(x: Tensor, seed: Tensor, law: Sequence[Any], inplace: bool = False) -> Tensor:
     """x through the operator, under a law that has a tensor for key and call."""
-    p, noise, block, *rest = law
+    p, noise, block, scale, shift, dropped, part = law
     if _functionalized():
-        scale, shift, dropped = rest
-        keep = drop_op(torch.ones_like(x), seed, p, noise or (), block or (), 1.0, 0.0, 0.0) != 0
+        keep = drop_op(torch.ones_like(x), seed, p, noise or (), block or (), 1.0, 0.0, 0.0, part or ()) != 0
         y = torch.where(keep, x * scale + shift, dropped)
         return x.copy_(y) if inplace else y
-    y = (Transformed.apply if transforming() else drop_op)(x, seed, p, noise or (), block or (), *rest)
+    op = Transformed.apply if transforming() else drop_op
+    y = op(x, seed, p, noise or (), block or (), scale, shift, dropped, part or ())
     return x.copy_(y) if inplace else y
 
 
@@ -188,15 +191,17 @@ def drop(
     dropped: float = 0.0,
     inplace: bool = False,
     generator: Generator | None = None,
+    part: Sequence[int] | None = None,
 ) -> Tensor:
     """``keep ? scale * x + shift : dropped`` under the next mask; everything was checked, and x is `ours`.
 
     `noise` is the mask's shape, one entry per axis of x, 1 or x's extent; `block` the extents of blocks along the last
-    axes, for which p is the share of elements that are dropped.
+    axes, for which p is the share of elements that are dropped; `part` says which part of a whole x is, and goes with
+    the whole's `noise`, as `parts.find_part` finds them. A part without elements draws too, since others have some.
     """
     if straight(x):
         if inplace:
             _check_inplace(x)
         key, call = draw(generator)
-        return under(x, (key, call, p, noise, block, scale, shift, dropped), inplace)
-    return _traced(x, next_seed(generator), (p, noise, block, scale, shift, dropped), inplace)
+        return under(x, (key, call, p, noise, block, scale, shift, dropped, part), inplace)
+    return _traced(x, next_seed(generator), (p, noise, block, scale, shift, dropped, part), inplace)

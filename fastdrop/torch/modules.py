@@ -1,6 +1,7 @@
 """The dropout modules. Those that torch.nn has are its subclasses: repr, state_dict, ``isinstance`` stay as they are.
 
-``generator`` is a class attribute too, so that a torch.nn module whose ``__class__`` is set to one of these works.
+``generator`` and ``shard`` are class attributes too, so that a torch.nn module whose ``__class__`` is set to one of
+these works, and one that was saved before there were parts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from fastdrop.block import BlockSize, check_block_size
 from fastdrop.broadcast import path_shape
 from fastdrop.random import check_generator
 from fastdrop.torch import functional as F
+from fastdrop.torch.parts import Parts, check_parts
 
 __all__ = [
     "AlphaDropout", "DropBlock2d", "DropPath", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout",
@@ -21,15 +23,24 @@ __all__ = [
 
 
 class Drawing(nn.modules.dropout._DropoutNd):
-    """What all modules have: p, inplace, and the generator that masks come from."""
+    """What all modules have: p, inplace, the generator that masks come from, and which part of the whole inputs are."""
 
     generator: Generator | None = None
+    shard: Parts = None
 
-    def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None) -> None:
+    def __init__(
+        self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None, shard: Parts = None
+    ) -> None:
         check_p(p)
         check_flags(inplace=inplace)
+        check_parts(shard)
         super().__init__(p, inplace)
         self.generator = check_generator(generator)
+        self.shard = shard
+
+    def extra_repr(self) -> str:
+        said: str = super().extra_repr()
+        return said if self.shard is None else f"{said}, shard={self.shard}"
 
 
 class Dropout(Drawing, nn.Dropout):
@@ -44,24 +55,28 @@ class Dropout(Drawing, nn.Dropout):
     generator : fastdrop.Generator, optional
         Where masks come from; PyTorch's default generator if not given. A copy of the module (``copy.deepcopy``) has a
         copy of it, which gives the same masks: give each its own, with ``Generator.spawn``.
+    shard : fastdrop.Shard or sequence of Shard, optional
+        Which part of the whole the inputs are; see `functional.dropout`. It is an attribute, and may be set anew.
 
     Raises
     ------
     ValueError, TypeError
-        If p is outside 0 to 1 or no number, or `generator` no `fastdrop.Generator`.
+        If p is outside 0 to 1 or no number, `generator` no `fastdrop.Generator`, or `shard` no `fastdrop.Shard`.
 
     Examples
     --------
-    >>> import torch
+    >>> import fastdrop, torch
     >>> layer = Dropout(p=0.3)
     >>> layer, isinstance(layer, torch.nn.Dropout)
     (Dropout(p=0.3, inplace=False), True)
     >>> layer.eval()(torch.ones(3))
     tensor([1., 1., 1.])
+    >>> Dropout(0.3, shard=fastdrop.Shard(0, rank=1, size=4))  # on the second of four workers, which share a batch
+    Dropout(p=0.3, inplace=False, shard=Shard(axis=0, rank=1, size=4))
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout(input, self.p, self.training, self.inplace, generator=self.generator)
+        return F.dropout(input, self.p, self.training, self.inplace, generator=self.generator, shard=self.shard)
 
 
 class Dropout1d(Drawing, nn.Dropout1d):
@@ -74,7 +89,7 @@ class Dropout1d(Drawing, nn.Dropout1d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout1d(input, self.p, self.training, self.inplace, generator=self.generator)
+        return F.dropout1d(input, self.p, self.training, self.inplace, generator=self.generator, shard=self.shard)
 
 
 class Dropout2d(Drawing, nn.Dropout2d):
@@ -87,7 +102,7 @@ class Dropout2d(Drawing, nn.Dropout2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout2d(input, self.p, self.training, self.inplace, generator=self.generator)
+        return F.dropout2d(input, self.p, self.training, self.inplace, generator=self.generator, shard=self.shard)
 
 
 class Dropout3d(Drawing, nn.Dropout3d):
@@ -100,7 +115,7 @@ class Dropout3d(Drawing, nn.Dropout3d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout3d(input, self.p, self.training, self.inplace, generator=self.generator)
+        return F.dropout3d(input, self.p, self.training, self.inplace, generator=self.generator, shard=self.shard)
 
 
 class AlphaDropout(Drawing, nn.AlphaDropout):
@@ -115,7 +130,7 @@ class AlphaDropout(Drawing, nn.AlphaDropout):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.alpha_dropout(input, self.p, self.training, generator=self.generator)
+        return F.alpha_dropout(input, self.p, self.training, generator=self.generator, shard=self.shard)
 
 
 class FeatureAlphaDropout(Drawing, nn.FeatureAlphaDropout):
@@ -130,7 +145,7 @@ class FeatureAlphaDropout(Drawing, nn.FeatureAlphaDropout):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.feature_alpha_dropout(input, self.p, self.training, generator=self.generator)
+        return F.feature_alpha_dropout(input, self.p, self.training, generator=self.generator, shard=self.shard)
 
 
 class DropPath(Drawing):
@@ -142,7 +157,7 @@ class DropPath(Drawing):
         The probability to drop the branch, 0 to 1.
     mode : {"row", "batch"}
         One decision per example, or one for all.
-    inplace, generator
+    inplace, generator, shard
         As of `Dropout`.
 
     Examples
@@ -152,14 +167,22 @@ class DropPath(Drawing):
     """
 
     def __init__(
-        self, p: float = 0.5, mode: str = "row", inplace: bool = False, *, generator: Generator | None = None
+        self,
+        p: float = 0.5,
+        mode: str = "row",
+        inplace: bool = False,
+        *,
+        generator: Generator | None = None,
+        shard: Parts = None,
     ) -> None:
         path_shape((1,), mode)
-        super().__init__(p, inplace, generator=generator)
+        super().__init__(p, inplace, generator=generator, shard=shard)
         self.mode = mode
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.drop_path(input, self.p, self.training, self.inplace, mode=self.mode, generator=self.generator)
+        return F.drop_path(
+            input, self.p, self.training, self.inplace, mode=self.mode, generator=self.generator, shard=self.shard
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, mode={self.mode!r}"
@@ -173,8 +196,8 @@ class LockedDropout(Drawing):
     p : float
         The probability to drop a feature, 0 to 1.
     batch_first : bool
-        Whether inputs are (N, T, C); else (T, N, C).
-    inplace, generator
+        Whether inputs are (N, T, C); else (T, N, C), whose examples are along axis 1 for `shard`, too.
+    inplace, generator, shard
         As of `Dropout`.
 
     Examples
@@ -184,15 +207,27 @@ class LockedDropout(Drawing):
     """
 
     def __init__(
-        self, p: float = 0.5, inplace: bool = False, *, batch_first: bool = False, generator: Generator | None = None
+        self,
+        p: float = 0.5,
+        inplace: bool = False,
+        *,
+        batch_first: bool = False,
+        generator: Generator | None = None,
+        shard: Parts = None,
     ) -> None:
-        super().__init__(p, inplace, generator=generator)
+        super().__init__(p, inplace, generator=generator, shard=shard)
         check_flags(batch_first=batch_first)
         self.batch_first = batch_first
 
     def forward(self, input: Tensor) -> Tensor:
         return F.locked_dropout(
-            input, self.p, self.training, self.inplace, batch_first=self.batch_first, generator=self.generator
+            input,
+            self.p,
+            self.training,
+            self.inplace,
+            batch_first=self.batch_first,
+            generator=self.generator,
+            shard=self.shard,
         )
 
     def extra_repr(self) -> str:
@@ -208,7 +243,7 @@ class DropBlock2d(Drawing):
         The share of elements to drop, 0 to 1.
     block_size : int or (int, int)
         Extent of a block.
-    inplace, generator
+    inplace, generator, shard
         As of `Dropout`.
 
     Examples
@@ -224,13 +259,16 @@ class DropBlock2d(Drawing):
         inplace: bool = False,
         *,
         generator: Generator | None = None,
+        shard: Parts = None,
     ) -> None:
         check_block_size(block_size, 2)
-        super().__init__(p, inplace, generator=generator)
+        super().__init__(p, inplace, generator=generator, shard=shard)
         self.block_size = block_size
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.drop_block2d(input, self.p, self.block_size, self.training, self.inplace, generator=self.generator)
+        return F.drop_block2d(
+            input, self.p, self.block_size, self.training, self.inplace, generator=self.generator, shard=self.shard
+        )
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, block_size={self.block_size}"

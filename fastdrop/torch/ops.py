@@ -3,8 +3,9 @@
     y = keep ? scale * x + shift : dropped
 
 `seed` is an int64 tensor, (key, call) or a key alone; `noise` is the mask's shape, empty for x's own; `block` holds the
-extents of DropBlock's blocks, empty without. The operator is linear in x up to a constant, so its derivative of any
-order is itself with no shift, under the same seed.
+extents of DropBlock's blocks, empty without; `part` says which part of a whole x is, as `parts.find_part` does, empty
+if it is all of it. The operator is linear in x up to a constant, so its derivative of any order is itself with no
+shift, under the same seed.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ CODES = {getattr(torch, name): code for name, code in DTYPE_CODES.items()}
 
 _library = torch.library.Library("fastdrop", "FRAGMENT")
 _library.define(
-    "drop(Tensor x, Tensor seed, float p, SymInt[] noise, SymInt[] block, float scale, float shift, float dropped)"
-    " -> Tensor"
+    "drop(Tensor x, Tensor seed, float p, SymInt[] noise, SymInt[] block, float scale, float shift, float dropped, "
+    "SymInt[] part=[]) -> Tensor"
 )
 # The tag keeps the compiler from merging two draws, and from making one again in backward.
 _library.define("seed() -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
@@ -75,32 +76,38 @@ _ONES = {dtype: torch.ones((), dtype=dtype, device="cpu") for dtype in CODES}
 
 def fill(law: Sequence[Any], y: Tensor) -> Tensor:
     """Fill y, on the CPU, with what `law` makes of ones."""
-    return _apply(_ONES[y.dtype], (0,) * y.dim(), law, y)
+    return apply(_ONES[y.dtype], law, y, (0,) * y.dim())
 
 
-def apply(x: Tensor, law: Sequence[Any], y: Tensor) -> Tensor:
+def apply(x: Tensor, law: Sequence[Any], y: Tensor, strides: Sequence[int] | None = None) -> Tensor:
     """Fill y from x, both on the CPU, by `law`: what `fastdrop._core.apply_memory` takes before the memory.
 
-    With blocks its p is the share of elements to drop, not the seeds' probability.
+    With blocks its p is the share of elements to drop, not the seeds' probability. `strides` are x's, if not others.
     """
-    return _apply(x, x.stride(), law, y)
-
-
-def _apply(x: Tensor, strides: Sequence[int], law: Sequence[Any], y: Tensor) -> Tensor:
-    key, call, p, noise, block, scale, shift, dropped = law
+    key, call, p, noise, block, scale, shift, dropped, part = law
     if block is not None:  # solved here, where extents are numbers and not a trace's symbols
         p = seed_probability(y.shape[-len(block) :], block, p)
     apply_memory(
-        key, call, p, noise, block, scale, shift, dropped,
-        CODES[y.dtype], x.data_ptr(), y.data_ptr(), y.shape, strides, y.stride(), _threads(),
+        key, call, p, noise, block, scale, shift, dropped, part,
+        CODES[y.dtype], x.data_ptr(), y.data_ptr(), y.shape, x.stride() if strides is None else strides, y.stride(),
+        _threads(),
     )  # fmt: skip
     return y
 
 
 def _drop(
-    x: Tensor, seed: Tensor, p: float, noise: list[int], block: list[int], scale: float, shift: float, dropped: float
+    x: Tensor,
+    seed: Tensor,
+    p: float,
+    noise: Sequence[int],
+    block: Sequence[int],
+    scale: float,
+    shift: float,
+    dropped: float,
+    part: Sequence[int] = (),
 ) -> Tensor:
-    return apply(x, (*seed_of(seed), p, noise or None, block or None, scale, shift, dropped), torch.empty_like(x))
+    law = (*seed_of(seed), p, noise or None, block or None, scale, shift, dropped, part or None)
+    return apply(x, law, torch.empty_like(x))
 
 
 def _drop_fake(x: Tensor, *law: Any) -> Tensor:
@@ -129,8 +136,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    p, noise, block, scale, _, _ = ctx.law
-    return drop_op(dy, *ctx.saved_tensors, p, noise, block, scale, 0.0, 0.0), *(None,) * 7
+    p, noise, block, scale, _, _, part = ctx.law
+    return drop_op(dy, *ctx.saved_tensors, p, noise, block, scale, 0.0, 0.0, part), *(None,) * 8
 
 
 class Transformed(torch.autograd.Function):
@@ -147,7 +154,7 @@ class Transformed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return Transformed._derivative(ctx, grads[0]), *(None,) * 7
+        return Transformed._derivative(ctx, grads[0]), *(None,) * 8
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
@@ -155,8 +162,8 @@ class Transformed(torch.autograd.Function):
 
     @staticmethod
     def _derivative(ctx: Any, dy: Tensor) -> Tensor:
-        p, noise, block, scale, _, _ = ctx.law
-        return Transformed.apply(dy, *ctx.saved_tensors, p, noise, block, scale, 0.0, 0.0)
+        p, noise, block, scale, _, _, part = ctx.law
+        return Transformed.apply(dy, *ctx.saved_tensors, p, noise, block, scale, 0.0, 0.0, part)
 
     @staticmethod
     def vmap(

@@ -12,8 +12,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from fastdrop._core import Generator
 from fastdrop._reporting import say
+from fastdrop.random import check_generator
 from fastdrop.torch import functional, modules
+from fastdrop.torch.parts import Parts, check_parts
 
 __all__ = ["accelerate"]
 
@@ -25,9 +28,12 @@ class _Path(nn.Module):
 
     drop_prob: float | None
     scale_by_keep: bool = True
+    generator: Generator | None = None
+    shard: Parts = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.path(x, self.drop_prob or 0.0, self.training, scaled=self.scale_by_keep)
+        p = self.drop_prob or 0.0
+        return functional.path(x, p, self.training, "row", self.scale_by_keep, self.generator, self.shard)
 
 
 class _Depth(nn.Module):
@@ -35,9 +41,11 @@ class _Depth(nn.Module):
 
     p: float
     mode: str
+    generator: Generator | None = None
+    shard: Parts = None
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.path(input, self.p, self.training, mode=self.mode)
+        return functional.path(input, self.p, self.training, self.mode, True, self.generator, self.shard)
 
 
 _FORWARDS: dict[type[nn.Module], type[nn.Module]] = {
@@ -90,7 +98,7 @@ def _combined(ours: type[nn.Module], theirs: type[nn.Module]) -> type[nn.Module]
 _REACHED = "fastdrop.torch.enable() reaches it"
 
 
-def _swap(module: nn.Module) -> str:
+def _swap(module: nn.Module, given: dict[str, Any]) -> str:
     """Swap one module's forward: "swapped", "" for what is no dropout, or fastdrop's already, or why it is left."""
     theirs = type(module)
     if isinstance(module, _OURS):
@@ -103,6 +111,7 @@ def _swap(module: nn.Module) -> str:
             if theirs.forward is not cls.forward or "forward" in vars(module):
                 return "has a forward of its own"
             module.__class__ = _combined(ours, theirs)
+            vars(module).update(given)
             return "swapped"
     if isinstance(module, nn.MultiheadAttention) and module.dropout > 0:
         return f"drops in a function; {_REACHED}"
@@ -111,7 +120,9 @@ def _swap(module: nn.Module) -> str:
     return "is not known" if "Drop" in theirs.__name__ and not any(True for _ in module.children()) else ""
 
 
-def accelerate(model: _Model, verbose: bool = True) -> _Model:
+def accelerate(
+    model: _Model, verbose: bool = True, *, generator: Generator | None = None, shard: Parts = None
+) -> _Model:
     """Let fastdrop do the dropout of a model's modules, in place.
 
     These are torch.nn's dropouts, timm's DropPath, torchvision's StochasticDepth and the DropPaths of transformers, and
@@ -124,6 +135,10 @@ def accelerate(model: _Model, verbose: bool = True) -> _Model:
         A dropout itself, or what has some in it.
     verbose : bool
         Say on standard error what was done, and which dropouts were left and why.
+    generator : fastdrop.Generator, optional
+        Where all that are swapped take their masks from, each its next call; PyTorch's default generator if not given.
+    shard : fastdrop.Shard or sequence of Shard, optional
+        Which part of the whole the inputs of all that are swapped are; see `functional.dropout`.
 
     Returns
     -------
@@ -133,7 +148,7 @@ def accelerate(model: _Model, verbose: bool = True) -> _Model:
     Raises
     ------
     TypeError
-        If `model` is no module.
+        If `model` is no module, `generator` no `fastdrop.Generator`, or `shard` no `fastdrop.Shard`.
 
     Notes
     -----
@@ -151,10 +166,13 @@ def accelerate(model: _Model, verbose: bool = True) -> _Model:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model has to be a torch.nn.Module, but got a {type(model).__name__}")
+    check_generator(generator)
+    check_parts(shard)
+    given = {name: value for name, value in (("generator", generator), ("shard", shard)) if value is not None}
     swapped: Counter[str] = Counter()
     left: dict[tuple[str, str], list[str]] = {}
     for name, module in model.named_modules():
-        kind, outcome = type(module).__name__, _swap(module)
+        kind, outcome = type(module).__name__, _swap(module, given)
         if outcome == "swapped":
             swapped[kind] += 1
         elif outcome:

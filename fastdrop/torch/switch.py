@@ -26,6 +26,7 @@ from fastdrop.torch import functional
 from fastdrop.torch.drop import check_overlap, ours
 from fastdrop.torch.ops import CODES, fill
 from fastdrop.torch.originals import ORIGINALS
+from fastdrop.torch.parts import Parts, check_parts
 from fastdrop.torch.stream import draw_key
 
 __all__ = ["disable", "enable", "enabled"]
@@ -51,6 +52,15 @@ def _as_before(op: Any, *args: Any, **kwargs: Any) -> Tensor:
     return y
 
 
+def _check_whole(name: str) -> None:
+    """Refuse what no name leads to where tensors are parts: in C++ the examples are along another axis, or a third."""
+    if _switch.shard is not None:
+        raise RuntimeError(
+            f"{name}: enable(shard=...) reaches calls of torch.nn.functional by that name, but this one came from C++, "
+            "as in nn.LSTM, or from a function imported under another name: use a fastdrop module with shard= there"
+        )
+
+
 def _operator(name: str, function: Callable[[Tensor, float, bool, bool], Tensor]) -> tuple[Any, _Kernel]:
     """An operator (input, p, train), and the kernel to put before it."""
     op = getattr(torch.ops.aten, name).default
@@ -58,6 +68,8 @@ def _operator(name: str, function: Callable[[Tensor, float, bool, bool], Tensor]
 
     def kernel(input: Tensor, p: float, train: bool) -> Tensor:
         if 0.0 <= p <= 1.0 and _plain(input):
+            if train and p > 0.0:
+                _check_whole(name)
             return function(input, p, train, inplace)
         return _as_before(op, input, p, train)
 
@@ -67,6 +79,7 @@ def _operator(name: str, function: Callable[[Tensor, float, bool, bool], Tensor]
 def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
     p = args[1] if len(args) > 1 else options.get("dropout_p", 0.0)
     if 0.0 < p <= 1.0 and _plain(query) and _plain(key) and _plain(value):
+        _check_whole("scaled_dot_product_attention")
         return functional.scaled_dot_product_attention(query, key, value, *args, **options)
     return _as_before(torch.ops.aten.scaled_dot_product_attention.default, query, key, value, *args, **options)
 
@@ -86,7 +99,7 @@ def _bernoulli_(x: Tensor, p: float = 0.5, *, generator: torch.Generator | None 
         return x
     key = draw_key(generator)
     if x.dtype in CODES:
-        return fill((key, 0, p, None, None, 0.0, 0.0, 1.0), x)
+        return fill((key, 0, p, None, None, 0.0, 0.0, 1.0, None), x)
     dropped = np.logical_not(Mask(key, 0, p, tuple(x.shape)))
     return x.copy_(torch.from_numpy(dropped))
 
@@ -120,6 +133,8 @@ def _function(original: _Kernel) -> _Kernel:
         # Odd values of p reach fastdrop behind the original.
         if type(p) is not float or not isinstance(input, Tensor) or _exporting():
             return original(input, p, training, inplace)
+        if training and p > 0.0 and _switch.shard is not None:
+            return function(input, p, training, inplace, shard=_switch.shard)
         return function(input, p, training, inplace)
 
     call.__prepare_scriptable__ = lambda: original  # type: ignore[attr-defined]  # for torch.jit.script
@@ -139,6 +154,7 @@ def _attention_function(
     tensors = (query, key, value, attn_mask)
     if type(dropout_p) is not float or not dropout_p or has_torch_function(tensors) or _exporting():
         return ORIGINALS["scaled_dot_product_attention"](query, key, value, attn_mask, dropout_p, *args, **options)
+    options["shard"] = _switch.shard
     return functional.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, *args, **options)
 
 
@@ -158,6 +174,13 @@ class _Switch:
         self.stays = False
         self.blocks = 0
         self.library: torch.library.Library | None = None
+        #: Which part of the whole the inputs of torch.nn.functional's functions are: for `enable`, and for blocks.
+        self.stays_shard: Parts = None
+        self.block_shard: Parts = None
+
+    @property
+    def shard(self) -> Parts:
+        return self.stays_shard if self.block_shard is None else self.block_shard
 
     def change(self, stays: bool | None = None, blocks: int = 0) -> None:
         with self.lock:
@@ -195,13 +218,27 @@ class _Switch:
 _switch = _Switch()
 
 
-def enable() -> None:
+def enable(shard: Parts = None) -> None:
     """Let fastdrop's kernels do the dropout of all PyTorch code in this process, until `disable`.
 
     On CPU tensors of float32, float64, float16 and bfloat16 that is: ``F.dropout`` and its kin, nn.Dropout and its kin,
     nn.MultiheadAttention, nn.Transformer and its layers, ``F.scaled_dot_product_attention`` with `dropout_p`, nn.LSTM,
     GRU and RNN between layers, TorchScript, and `Tensor.bernoulli_` with a number for p, in all dtypes. Models that
     were made before, and functions that were imported under other names, are included. All else stays PyTorch's.
+
+    Parameters
+    ----------
+    shard : fastdrop.Shard or sequence of Shard, optional
+        Which part of the whole the inputs of all functions of torch.nn.functional are, as in `functional.dropout`: of a
+        batch, where all tensors have their examples along the same axis, such as 0 with ``batch_first=True``. Dropout
+        in C++, which may have them along another, is refused then; `Tensor.bernoulli_` knows of no parts, and
+        nn.MultiheadAttention that gives its weights merges examples and heads, which parts that are `interleaved` do
+        not survive.
+
+    Raises
+    ------
+    TypeError
+        If `shard` is no `fastdrop.Shard`.
 
     Notes
     -----
@@ -218,6 +255,8 @@ def enable() -> None:
     >>> y = torch.nn.functional.dropout(torch.ones(1000), 0.5)  # by fastdrop
     >>> fastdrop.torch.disable()
     """
+    check_parts(shard)
+    _switch.stays_shard = shard
     _switch.change(stays=True)
 
 
@@ -229,12 +268,18 @@ def disable() -> None:
     >>> import fastdrop.torch
     >>> fastdrop.torch.disable()
     """
+    _switch.stays_shard = None
     _switch.change(stays=False)
 
 
 @contextmanager
-def enabled() -> Iterator[None]:
+def enabled(shard: Parts = None) -> Iterator[None]:
     """`enable` for the extent of a ``with`` block or, as a decorator, of a function.
+
+    Parameters
+    ----------
+    shard : fastdrop.Shard or sequence of Shard, optional
+        As of `enable`; that of `enable`, or of the block around, if not given.
 
     Examples
     --------
@@ -242,8 +287,12 @@ def enabled() -> Iterator[None]:
     >>> with fastdrop.torch.enabled():
     ...     y = torch.nn.functional.dropout(torch.ones(1000), 0.5)
     """
+    check_parts(shard)
+    before = _switch.block_shard
+    _switch.block_shard = before if shard is None else shard
     _switch.change(blocks=1)
     try:
         yield
     finally:
+        _switch.block_shard = before
         _switch.change(blocks=-1)

@@ -12,6 +12,7 @@ from fastdrop._checks import check_p, shown
 from fastdrop._core import Generator
 from fastdrop.random import check_generator
 from fastdrop.torch.functional import dropout
+from fastdrop.torch.parts import Parts, check_parts
 
 __all__ = ["WeightDrop"]
 
@@ -33,11 +34,14 @@ class WeightDrop(nn.Module):
         Which of the layer's parameters; of an LSTM of two layers ``("weight_hh_l0", "weight_hh_l1")``.
     generator : fastdrop.Generator, optional
         One call per name, in the order given; PyTorch's default generator if not given.
+    shard : fastdrop.Shard or sequence of Shard, optional
+        Which part of the whole each of these parameters is; see `functional.dropout`. DTensors say it themselves.
 
     Raises
     ------
     TypeError, ValueError
-        If `module` is no module, a name is not among its parameters or there twice, or `p` is out of range.
+        If `module` is no module, a name is not among its parameters or there twice, `p` is out of range, or
+        `shard` no `fastdrop.Shard`.
 
     Notes
     -----
@@ -62,6 +66,8 @@ class WeightDrop(nn.Module):
     torch.Size([10, 2, 8])
     """
 
+    shard: Parts = None
+
     def __init__(
         self,
         module: nn.Module,
@@ -69,6 +75,7 @@ class WeightDrop(nn.Module):
         names: Sequence[str] = ("weight_hh_l0",),
         *,
         generator: Generator | None = None,
+        shard: Parts = None,
     ) -> None:
         super().__init__()
         if not isinstance(module, nn.Module):
@@ -87,14 +94,20 @@ class WeightDrop(nn.Module):
         self.module = module
         self.p = p
         self.names = tuple(names)
+        check_parts(shard)
         self.generator = check_generator(generator)
+        self.shard = shard
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         p = check_p(self.p)
         if not self.training or p == 0.0:
             return self.module(*args, **kwargs)
-        dropped = {n: dropout(self.module.get_parameter(n), p, generator=self.generator) for n in self.names}
+        dropped = {
+            name: dropout(self.module.get_parameter(name), p, generator=self.generator, shard=self.shard)
+            for name in self.names
+        }
         return functional_call(self.module, dropped, args, kwargs)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}, names={self.names}"
+        shard = "" if self.shard is None else f", shard={self.shard}"
+        return f"p={self.p}, names={self.names}{shard}"

@@ -14,7 +14,7 @@ from fastdrop.torch import functional as F  # noqa: E402
 from trust.sweep.target import Target  # noqa: E402
 from trust.sweep.torch_targets import TARGETS  # noqa: E402
 
-from .check import Row, Wrong, refuses_crossed, refuses_row  # noqa: E402
+from .check import Row, Wrong, always, refuses_crossed, refuses_row  # noqa: E402
 from .crossed import CROSSED  # noqa: E402
 
 NAMES = ("p", "dropout_p", "generator", "training", "inplace", "batch_first", "per_example", "block_size", "mode")
@@ -22,7 +22,57 @@ NAMES = ("p", "dropout_p", "generator", "training", "inplace", "batch_first", "p
 PYTORCH = {"torch.scaled_dot_product_attention": ("generator",)}
 
 
+KIND = r"shard has to be a fastdrop\.Shard, a sequence of them or None"
+SHARDS = (
+    Wrong("a rank", always(1), TypeError, (KIND, "got 1")),
+    Wrong("axis, rank and size", always((0, 1, 2)), TypeError, (KIND, r"got \(0, 1, 2\)")),
+    Wrong("a word", always("batch"), TypeError, (KIND, "got 'batch'")),
+    Wrong("the class", always(fd.Shard), TypeError, (KIND, "got <class")),
+    Wrong("one and none", always([fd.Shard(0, 0, 2), None]), TypeError, (KIND, r"got \[Shard\(axis=0")),
+    Wrong("places", always({0: (1, 1, 2)}), TypeError, (KIND, r"got \{0: \(1, 1, 2\)\}")),
+    Wrong("a tensor", lambda *_: torch.ones(3), TypeError, (KIND, r"got tensor\(")),
+)
+#: What only the input tells to be wrong.
+UNFIT = (
+    Wrong(
+        "another axis",
+        always(fd.Shard(9, 0, 2)),
+        ValueError,
+        (r"Shard\(axis=9", "axis that a tensor of . axes does not"),
+    ),
+    Wrong(
+        "of 2**63",
+        always(fd.Shard(0, 0, 2**62)),
+        ValueError,
+        ("shard", r"fewer than 2\*\*63 elements", r"got one of shape \(\d{17}"),
+    ),
+    Wrong(
+        "of another extent",
+        always(fd.Shard(0, 1, (5, 99))),
+        ValueError,
+        (r"Shard\(axis=0", "99 elements long", "the tensor has . along"),
+    ),
+    Wrong(
+        "one axis twice",
+        always((fd.Shard(0, 0, 2), fd.Shard(0, 1, 2))),
+        ValueError,
+        ("shard has to name each axis once", "axis=0"),
+    ),
+)
+
+
+#: Those that drop something if nothing else is said.
+ON_BY_DEFAULT = ("dropout", "dropout1d", "dropout2d", "dropout3d", "drop_path", "locked_dropout", "drop_block2d")
+
+
 def kinds(target: Target) -> list[tuple[str, Wrong]]:
+    if "shard" not in target.parameters:
+        return crossed_kinds(target)
+    calls = target.name in ("torch.dropconnect", *(f"torch.{name}" for name in ON_BY_DEFAULT))
+    return [*crossed_kinds(target), *(("shard", wrong) for wrong in (*SHARDS, *(UNFIT if calls else ())))]
+
+
+def crossed_kinds(target: Target) -> list[tuple[str, Wrong]]:
     return [
         (name, wrong)
         for names, rows, _ in CROSSED
@@ -102,6 +152,34 @@ ROWS = (
         ("leaf", "in-place"),
     ),
     Row(
+        "a part of ints",
+        {"x": x(3, dtype=torch.int64)},
+        lambda x: F.dropout(x, shard=fd.Shard(0, 0, 2)),
+        ValueError,
+        ("shard", "int64", "floating tensors on the CPU"),
+    ),
+    Row(
+        "a part of a map, for blocks",
+        {"x": x(2, 3, 8, 8)},
+        lambda x: F.drop_block2d(x, shard=fd.Shard(2, 0, 2)),
+        ValueError,
+        ("shard", r"axis=2", "examples or channels"),
+    ),
+    Row(
+        "a part of the keys",
+        {"x": x(2, 3, 8)},
+        lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5, shard=fd.Shard(2, 0, 2)),
+        ValueError,
+        ("shard", r"axis=2", "batch, of heads or of queries"),
+    ),
+    Row(
+        "examples that lie apart, for DropConnect",
+        {"x": x(2, 3, 8), "w": x(4, 8)},
+        lambda x, w: F.dropconnect(x, w, shard=fd.Shard(1, 0, 2)),
+        ValueError,
+        ("shard", r"\{1: Place", r"give it as \(examples, 8\)"),
+    ),
+    Row(
         "another mode",
         {"x": x(3)},
         lambda x: F.drop_path(x, mode="column"),
@@ -135,6 +213,13 @@ ROWS = (
         lambda m: fastdrop.torch.WeightDrop(m, 0.5, "weight"),
         TypeError,
         ("names", "'weight'", "sequence"),
+    ),
+    Row(
+        "a part for all, of ints",
+        {},
+        lambda: fastdrop.torch.enable(shard=(0, 1, 2)),
+        TypeError,
+        ("shard", r"\(0, 1, 2\)", "fastdrop.Shard"),
     ),
     Row(
         "contexts of nothing",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastdrop as fd
+from fastdrop import Shard
 
 torch = pytest.importorskip("torch", reason="fastdrop.torch needs PyTorch")
 from torch.nn.functional import dropout as imported_before  # noqa: E402
@@ -380,3 +381,56 @@ def test_a_process_ends_well_while_enabled():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "torch.Size([2, 3])\n", "")
+
+
+def test_parts_of_a_batch():
+    """Every function that PyTorch's modules call takes the part; evaluation, and the next block, take none."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, 0.3, batch_first=True).double()
+    x = torch.randn(6, 5, 16, dtype=torch.float64)
+    with ft.enabled():
+        torch.manual_seed(1)
+        y = layer(x)
+    for rank in range(3):
+        with ft.enabled(shard=Shard(0, rank, 3)):
+            torch.manual_seed(1)
+            ft.disable()  # of what was never enabled
+            with ft.enabled():  # within, it is what it was
+                torch.testing.assert_close(layer(x[2 * rank :][:2]), y[2 * rank :][:2], rtol=1e-12, atol=1e-12)
+            assert nn.functional.dropout(x[:1].long(), 0.5, False).shape == (1, 5, 16)
+        torch.manual_seed(1)
+        with ft.enabled():
+            whole = nn.functional.dropout(x, 0.5)
+        torch.manual_seed(1)
+        assert torch.equal(whole, ft.functional.dropout(x, 0.5))
+    ft.enable(shard=Shard(0, 1, 2, interleaved=True))
+    try:
+        torch.manual_seed(1)
+        assert torch.equal(nn.Dropout(0.5)(x[1::2]), whole[1::2])
+        for call in (lambda: nn.LSTM(4, 4, 2, dropout=0.5)(torch.ones(3, 2, 4)), lambda: torch.dropout(x, 0.5, True)):
+            with pytest.raises(
+                RuntimeError, match=r"dropout: enable\(shard=\.\.\.\) reaches calls of torch\.nn\.functional"
+            ):
+                call()
+        torch.dropout(x, 0.5, False), torch.dropout(x, 0.0, True), nn.LSTM(4, 4, 2)(torch.ones(3, 2, 4))
+        with pytest.raises(TypeError, match=r"shard has to be a fastdrop\.Shard"):
+            ft.enable(shard=1)
+    finally:
+        ft.disable()
+    with ft.enabled():
+        torch.dropout(x, 0.5, True)
+    with pytest.raises(TypeError, match=r"shard has to be a fastdrop\.Shard"), ft.enabled(shard=(0, 1)):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parts_of_a_batch_compiled():
+    x = torch.randn(4, 6)
+    call = torch.compile(lambda x: nn.functional.dropout(x, 0.5), backend="aot_eager", fullgraph=True)
+    for shard in (None, Shard(0, 1, 2), Shard(0, 0, 2), None):
+        with ft.enabled(shard):
+            torch.manual_seed(1)
+            y = call(x)
+        torch.manual_seed(1)
+        assert torch.equal(y, ft.functional.dropout(x, 0.5, shard=shard))
+    torch._dynamo.reset()

@@ -142,6 +142,19 @@ def test_compile_in_place_and_with_a_generator(compiled):
         np.testing.assert_array_equal(dx.numpy(), factors)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_attention_under_a_mask():
+    torch._dynamo.reset()
+    q = torch.randn(2, 3, 5, 4)
+    for options in ({"is_causal": True}, {"attn_mask": torch.ones(5, 5, dtype=torch.bool).tril()}):
+        attend = functools.partial(F.scaled_dot_product_attention, dropout_p=0.5, **options)
+        torch.manual_seed(1)
+        y = torch.compile(lambda q: attend(q, q, q), backend="aot_eager", fullgraph=True)(q)  # noqa: B023
+        torch.manual_seed(1)
+        torch.testing.assert_close(y, attend(q, q, q))
+    torch._dynamo.reset()
+
+
 def test_operators_are_well_formed():
     x = torch.randn(4, 6, requires_grad=True)
     seed = torch.tensor([5, -1])
@@ -303,7 +316,11 @@ def test_ddp(seeds, tmp_path):
 
 
 def test_the_compiler_is_not_imported_for_those_who_do_not_compile():
-    code = "import fastdrop.torch, sys; assert 'torch._dynamo' not in sys.modules"
+    code = (
+        "import fastdrop.torch, sys, torch\n"
+        "fastdrop.torch.functional.dropout(torch.ones(3, dtype=torch.int64), 0.5, False)\n"
+        "assert not {'torch._dynamo', 'torch.distributed.tensor'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -342,6 +359,14 @@ def test_functionalize(kind):
         torch.testing.assert_close(g(x), expected)
     per_example = torch.func.vmap(grad(lambda x: f(x[None])), randomness="different")
     assert functionalize(per_example)(x).shape == x.shape
+
+
+def test_storage_stays_resizable():
+    """As it has to for fully_shard, which frees weights between uses."""
+    x, w = torch.randn(3, 6, requires_grad=True), torch.randn(5, 6, requires_grad=True)
+    F.dropconnect(x, w).sum().backward()
+    F.dropout(w).sum().backward()
+    assert x.untyped_storage().resizable() and w.untyped_storage().resizable()
 
 
 def test_sparse_gradients():

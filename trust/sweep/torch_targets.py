@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+import fastdrop as fd
+
 from .target import Good, Target, floats, generator, maker, signature_names
 
 TARGETS: tuple[Target, ...] = ()
@@ -16,6 +18,13 @@ if importlib.util.find_spec("torch"):
 
     import fastdrop.torch
     from fastdrop.torch import functional as TF
+
+    def shard(context: Any) -> Any:
+        return fd.Shard(0, context.source.randrange(2), 2)
+
+    def enter(context: Any) -> None:
+        with context:
+            pass
 
     def tensors(*shape: int, dtype: Any = np.float32) -> Good:
         return lambda context: torch.from_numpy(floats(*shape, dtype=dtype)(context))
@@ -44,7 +53,7 @@ if importlib.util.find_spec("torch"):
             f"torch.{name}",
             called,
             needed,
-            {"generator": generator},
+            {"generator": generator, "shard": shard},
             named,
             words=(*WORDS, name),
             loud=(NotImplementedError, IndexError, AttributeError),
@@ -54,7 +63,13 @@ if importlib.util.find_spec("torch"):
         cls = getattr(fastdrop.torch, name)
         needed = {k: maker(v) for k, v in good.items()}
         new = Target(
-            f"torch.nn.{name}", cls, needed, {"generator": generator}, signature_names(cls), words=WORDS, loud=loud
+            f"torch.nn.{name}",
+            cls,
+            needed,
+            {"generator": generator, "shard": shard},
+            signature_names(cls),
+            words=WORDS,
+            loud=loud,
         )
 
         def make(context: Any) -> Any:
@@ -90,9 +105,13 @@ if importlib.util.find_spec("torch"):
         function("scaled_dot_product_attention", tensors(2, 4, 6), key=tensors(2, 4, 6), value=tensors(2, 4, 6)),
         Target(
             "torch.accelerate",
-            lambda model: fastdrop.torch.accelerate(model, False),
+            lambda model, generator=None, shard=None: fastdrop.torch.accelerate(
+                model, False, generator=generator, shard=shard
+            ),
             {"model": lambda c: torch.nn.Dropout()},
+            {"generator": generator, "shard": shard},
         ),
+        Target("torch.enabled", lambda shard: enter(fastdrop.torch.enabled(shard)), {"shard": shard}),
         Target(
             "torch.checkpoint_contexts",
             lambda generator: fastdrop.torch.checkpoint_contexts(generator),
