@@ -19,12 +19,14 @@ import pytest
 
 PROGRAM = Path(__file__).with_name("program.py")
 
-#: Several processes on few cores, also for root, in the words of Open MPI 4 and 5; one thread each.
+#: Several processes on few cores, also for root, in the words of Open MPI 4 and 5; one thread each. Open MPI 5 gives
+#: time for last words however busy the machine is; 4 would always wait as long.
 ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_odls_base_sigkill_timeout": "30",
     "FASTDROP_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",

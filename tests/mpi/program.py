@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import fastdrop
-from fastdrop import nn, optim
+from fastdrop import mnist, nn, optim
 from fastdrop.nn.dropouts import draw
 
 
@@ -144,6 +144,29 @@ def stop() -> dict[str, Any]:
 def scored() -> dict[str, Any]:
     model = seeded(mlp)
     return {str(count): nn.evaluate(model, images(count), comm=COMM) for count in (1, 3, 200)}
+
+
+#: Every kind of noise that the experiment knows, and what else is learned with.
+KINDS = {
+    "cnn": ("batch-norm+dropout", "spatial+max-norm=2+early-stopping=3", "dropblock", "gaussian+label-smoothing=0.1",
+            "dropconnect"),
+    "lstm": ("variational", "zoneout", "dropconnect", "dropout+l2=1e-3"),
+    "mlp-selu": ("alpha",),
+}  # fmt: skip
+
+
+def kinds() -> dict[str, Any]:
+    """The runs of the experiment, with 62 images in batches of 20, of which the last has 2."""
+    (X, y), (X_test, y_test) = ((np.uint8(np.clip(X[:, 0] * 60 + 90, 0, 255)), np.uint8(y))
+                                for X, y in (images(112), images(20, 1)))  # fmt: skip
+    dataset = mnist.Dataset("bars", "here", X, y, X_test, y_test)
+    found = {}
+    for model, regularizers in KINDS.items():
+        for regularizer in regularizers:
+            run = mnist.Run(model, regularizer, train_size=62, validation_size=50, epochs=2, batch_size=20)
+            history = mnist.train(run, dataset, comm=COMM)[0].history
+            found[f"{model} {regularizer}"] = history["train_loss"] + history["validation_loss"]
+    return found
 
 
 def resumed(path: str, epochs: str = "4") -> dict[str, Any]:

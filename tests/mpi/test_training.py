@@ -42,6 +42,15 @@ def test_any_number_of_processes_takes_the_same_steps(jobs: Jobs, name: str) -> 
             assert found["digest"] == ranks[0]["digest"]
 
 
+def test_every_kind_of_noise_is_that_of_one_process(jobs: Jobs) -> None:
+    (alone,) = jobs.program(1, "kinds")
+    ranks = jobs.program(3, "kinds")
+    for name, expected in alone.items():
+        tolerance = TOLERANCE_OF_PAIRS if "batch-norm" in name else TOLERANCE
+        for found in ranks:
+            np.testing.assert_allclose(found[name], expected, rtol=tolerance, err_msg=name)
+
+
 def test_the_same_number_of_processes_gives_the_same_bits(jobs: Jobs) -> None:
     first, again = (jobs.program(3, "steps", "mlp", 127, 14, 2) for _ in range(2))
     assert first == again
