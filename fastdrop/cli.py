@@ -8,7 +8,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from datetime import datetime, timezone
 from textwrap import fill
 from typing import Any
@@ -17,6 +18,7 @@ import fastdrop
 from fastdrop import _core
 from fastdrop._environment import environment, version
 from fastdrop._extra import extra
+from fastdrop._launch import launched
 from fastdrop._reporting import clock, reason, say
 from fastdrop.bench.cases import FAMILIES
 
@@ -33,6 +35,7 @@ OPTIONAL = (
     ("pooch", "pooch", "fastdrop mnist"),
     ("sklearn", "scikit-learn", "fastdrop mnist"),
     ("safetensors", "safetensors", "nn.save_weights"),
+    ("mpi4py", "mpi4py", "nn.fit on several processes, mpiexec -n N fastdrop mnist"),
     ("ml_dtypes", "ml_dtypes", "bfloat16"),
     ("numba", "numba", "fastdrop bench, to compare with"),
     ("torch", "torch", "fastdrop bench, to compare with"),
@@ -169,6 +172,13 @@ def _parser(asked: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """For all processes of a job but one, which says it."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -188,12 +198,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     if not all(isinstance(word, str) for word in given):
         raise TypeError(f"argv has to be a sequence of strings, but got {shown(argv)}")
+    # No option of the parser itself takes a value: the first word is the command.
+    asked = next((word for word in given if not word.startswith("-")), None)
+    place = launched()
+    # Whichever process is the first to give a status ends a job: it has to be the one that says why.
+    follows = asked == "mnist" and place is not None and place.rank > 0
     try:
-        # No option of the parser itself takes a value: the first word is the command.
-        asked = next((word for word in given if not word.startswith("-")), None)
-        args = _parser(asked).parse_args(given)
+        with _silent() if follows else nullcontext():
+            args = _parser(asked).parse_args(given)
     except SystemExit as stop:
-        return int(stop.code or 0)
+        return 0 if follows else int(stop.code or 0)
     try:
         if args.command == "info":
             return info()

@@ -18,9 +18,12 @@ from .._checks import check_int
 from .._environment import environment
 from .._extra import extra
 from .._files import check_folder, remove_parts
+from .._launch import launched
 from .._reporting import clock, reason, say, write_json
-from . import data, models, progress, regularizers, report, runner, study
+from ..nn.state_file import read_state
+from . import data, models, progress, regularizers, report, runner, study, together
 from .results import RECORD, Results, labels
+from .training import CHECKPOINT
 
 __all__ = ["add_arguments", "run"]
 
@@ -46,6 +49,7 @@ examples:
   fastdrop mnist --data ~/gzip/emnist-digits    another set in MNIST's format
   fastdrop mnist --config study.toml --out study
   fastdrop mnist --resume --out study  go on after an interruption, to the same bits
+  mpiexec -n 4 fastdrop mnist --full   each batch on four processes together (needs fastdrop[mpi])
   fastdrop mnist --list                which models and regularizers there are
 
 a file for --config: lists for models, regularizers, p, train_sizes and seeds, numbers for the rest
@@ -249,6 +253,45 @@ def _check_room(runs: Sequence[study.Run], dataset: data.Dataset, out: Path, job
         raise OSError(f"{out}: {free / 1e6:,.0f} MB are free there, but the study needs about {need / 1e6:,.0f} MB")
 
 
+class _Job:
+    """How a study is run: by this process and those it starts, or by those of a communicator."""
+
+    def __init__(self, out: str, size: int = 1) -> None:
+        self.out = out
+        self.size = size
+        self.comm: Any = None
+        self.run: study.Run | None = None
+
+    @property
+    def launcher(self) -> str:
+        """What stands before the command."""
+        return "" if self.size == 1 else f"mpiexec -n {self.size} "
+
+    @property
+    def again(self) -> str:
+        """How a study goes on that has ended before its time."""
+        more = "" if self.size == 1 else " for any number of processes to go on with"
+        return f"what is done is kept{more}: {self.launcher}fastdrop mnist --resume --out {shlex.quote(self.out)}"
+
+    def hear(self, run: study.Run) -> None:
+        """Note which run is at work."""
+        self.run = run
+
+    def end(self, signal: str) -> None:
+        """Say last words."""
+        # At once, before a launcher loses its patience.
+        say(f"{signal} ends the job: a process of it has died, or it was told to stop; {self.again}")
+        if self.run is not None:
+            say(f"{self.run.key}: {self._reached(self.run)}")
+
+    def _reached(self, run: study.Run) -> str:
+        try:
+            state = read_state(runner.run_folder(Path(self.out).expanduser(), run) / CHECKPOINT)
+        except (OSError, ValueError):
+            return "no checkpoint yet"
+        return f"its checkpoint is of epoch {state['epoch']} of {run.epochs}"
+
+
 def run(args: argparse.Namespace, command: str) -> int:
     """Run a study and write its files.
 
@@ -257,9 +300,23 @@ def run(args: argparse.Namespace, command: str) -> int:
     int
         As of `fastdrop.cli.main`.
     """
+    place = launched()
+    if place is None:
+        return _run(args, command, _Job(args.out))
+    job = _Job(args.out, size=place.size)
+
+    def lead(comm: Any) -> int:
+        job.comm = comm
+        return _run(args, job.launcher + command, job)
+
+    return together.on_all(place, lead, job.hear, job.end)
+
+
+def _run(args: argparse.Namespace, command: str, job: _Job) -> int:
     try:
-        # All that can fail for a reason the user can mend fails here, before minutes of training.
-        console = extra("rich.console").Console(highlight=False)
+        # All that can fail for a reason the user can mend fails here, before minutes of training. A launcher gives its
+        # processes terminals that are none.
+        console = extra("rich.console").Console(highlight=False, force_terminal=None if job.comm is None else False)
         if args.list:
             _listing(console)
             return OK
@@ -270,8 +327,10 @@ def run(args: argparse.Namespace, command: str) -> int:
             extra(package)
         out = check_folder(args.out)
         with _locked(out):
+            if job.comm is not None and args.jobs is not None:
+                raise ValueError("under mpiexec all processes do one run after the other together: leave out --jobs")
             runs, dataset, jobs = _prepare(args, command, out)
-            return _go(args, command, console, out, runs, dataset, jobs)
+            return _go(command, console, out, runs, dataset, jobs if job.comm is None else 1, job)
     except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:  # RuntimeError: "~nobody"
         say(reason(error))
         return BAD_INPUT
@@ -301,30 +360,34 @@ def _prepare(args: argparse.Namespace, command: str, out: Path) -> tuple[list[st
 
 
 def _go(
-    args: argparse.Namespace,
     command: str,
     console: Any,
     out: Path,
     runs: list[study.Run],
     dataset: data.Dataset,
     jobs: int,
+    job: _Job,
 ) -> int:
-    _announce(runs, dataset, jobs)
-    again = f"what is done is kept: fastdrop mnist --resume --out {shlex.quote(args.out)}"
+    _announce(runs, dataset, jobs, job)
     started = time.monotonic()
     try:
         with progress.Display(console, runs, jobs) as display:
-            results = runner.execute(runs, dataset, out, jobs=jobs, listen=display)
+
+            def listen(event: runner.Event) -> None:
+                job.hear(event.run)
+                display(event)
+
+            results = runner.execute(runs, dataset, out, jobs=jobs, listen=listen, comm=job.comm)
         return _show(results, console, out, command, time.monotonic() - started)
     except KeyboardInterrupt:
-        say(f"interrupted; {again}")
+        say(f"interrupted; {job.again}")
         return INTERRUPTED
     except (OSError, ValueError, MemoryError, runner.WorkerDied) as error:
-        say(f"{reason(error)}; {again}")
+        say(f"{reason(error)}; {job.again}")
         return FAILED
 
 
-def _announce(runs: Sequence[study.Run], dataset: data.Dataset, jobs: int) -> None:
+def _announce(runs: Sequence[study.Run], dataset: data.Dataset, jobs: int, job: _Job) -> None:
     print(f"{dataset.name} ({dataset.source})")
     train, validation = (
         report.joined([f"{value:,}" for value in sorted({getattr(run, name) for run in runs})], "or")
@@ -336,7 +399,11 @@ def _announce(runs: Sequence[study.Run], dataset: data.Dataset, jobs: int) -> No
     )
     arms = labels(list(dict.fromkeys(run.arm for run in runs)))
     told = "; ".join(arms.values()) if len(arms) <= FEW else f"{len(arms)} arms"
-    print(f"{len(runs)} runs, {jobs} at a time: {told}; seeds {report.span(run.seed for run in runs)}", flush=True)
+    how = f"{jobs} at a time" if job.comm is None else f"each on {job.size} processes"
+    print(f"{len(runs)} runs, {how}: {told}; seeds {report.span(run.seed for run in runs)}", flush=True)
+    if job.comm is not None:
+        # Where mpiexec itself is interrupted it passes on no last words.
+        print(f"whenever this ends early, {job.again}", flush=True)
 
 
 def _show(results: Results, console: Any, out: Path, command: str, seconds: float) -> int:

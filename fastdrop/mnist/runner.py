@@ -20,6 +20,7 @@ from typing import Any
 
 from .. import nn
 from .._files import remove_parts
+from . import together
 from .data import Dataset
 from .results import RECORD, Record, Results, read_record, write_record
 from .study import Run
@@ -64,7 +65,9 @@ def run_folder(folder: Path, run: Run) -> Path:
     return folder / "runs" / run.key
 
 
-def run_one(run: Run, dataset: Dataset, folder: Path, listen: Callable[[Step], None] | None = None) -> Record:
+def run_one(
+    run: Run, dataset: Dataset, folder: Path, listen: Callable[[Step], None] | None = None, comm: Any = None
+) -> Record:
     """Do a run, or what is left of it, and write its weights and its record.
 
     Parameters
@@ -75,6 +78,8 @@ def run_one(run: Run, dataset: Dataset, folder: Path, listen: Callable[[Step], N
         Of the study.
     listen : callable, optional
         Told each `Step`.
+    comm : mpi4py.MPI.Comm, optional
+        As of `execute`.
 
     Returns
     -------
@@ -84,7 +89,9 @@ def run_one(run: Run, dataset: Dataset, folder: Path, listen: Callable[[Step], N
     own.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, RECORD):
         remove_parts(own / name)
-    record, model = train(run, dataset, own, listen)
+    if comm is not None:
+        together.start(comm, run)
+    record, model = train(run, dataset, own, listen, comm)
     nn.save_weights(model, own / WEIGHTS)
     write_record(record, own, dataset.digest)  # from now on the run counts as finished
     (own / CHECKPOINT).unlink(missing_ok=True)
@@ -98,6 +105,7 @@ def execute(
     *,
     jobs: int | None = None,
     listen: Callable[[Event], None] | None = None,
+    comm: Any = None,
 ) -> Results:
     """Do all runs that are not finished, several at a time.
 
@@ -111,6 +119,9 @@ def execute(
         Processes; as many as there are cores by default. The results do not depend on it.
     listen : callable, optional
         Told each `Event`.
+    comm : mpi4py.MPI.Comm, optional
+        The processes that do each run together, one run after the other; this is the first, and on the others
+        `together.follow` is at work.
 
     Returns
     -------
@@ -142,11 +153,14 @@ def execute(
             tell(Event(run, record=record, found=True))
     left = [run for run in runs if run not in done]
     jobs = min(cores() if jobs is None else jobs, len(left))
+    if comm is not None:
+        together.send(comm, dataset)
+        jobs = 1
     if jobs > 1:
         _share(left, dataset, folder, jobs, done, tell)
     else:
         for run in left:
-            done[run] = run_one(run, dataset, folder, _seldom(lambda step, run=run: tell(Event(run, step))))  # type: ignore[misc]
+            done[run] = run_one(run, dataset, folder, _seldom(lambda step, run=run: tell(Event(run, step))), comm)  # type: ignore[misc]
             tell(Event(run, record=done[run]))
     return Results(dataset, tuple(done[run] for run in runs), folder)
 

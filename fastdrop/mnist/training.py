@@ -17,6 +17,7 @@ import fastdrop
 
 from .. import nn, optim
 from .._extra import extra
+from ..nn.parallel import guarded, make_team
 from .data import Bytes, Dataset, split
 from .models import make
 from .regularizers import Plan, parse
@@ -114,8 +115,9 @@ def alone(seed: int) -> Iterator[None]:
 class _Recorder(nn.Callback):
     """Collects what `nn.fit` tells, adds the training images measured with dropout off, and passes it on."""
 
-    def __init__(self, train: Labelled, listen: Callable[[Step], None] | None) -> None:
+    def __init__(self, train: Labelled, listen: Callable[[Step], None] | None, comm: Any) -> None:
         self.train = train[0][:MEASURED], train[1][:MEASURED]
+        self.comm = comm
         self.listen = listen
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
 
@@ -125,7 +127,7 @@ class _Recorder(nn.Callback):
 
     def on_epoch_end(self, history: nn.History, model: nn.Module) -> None:
         told = history.epochs[-1]
-        measured = nn.evaluate(model, self.train)
+        measured = nn.evaluate(model, self.train, comm=self.comm)
         row = {
             "train_loss": measured["loss"],
             "train_accuracy": measured["accuracy"],
@@ -165,7 +167,11 @@ def _optimizer(run: Run, plan: Plan, model: nn.Module) -> optim.Optimizer:
 
 
 def train(
-    run: Run, dataset: Dataset, folder: Path | None = None, listen: Callable[[Step], None] | None = None
+    run: Run,
+    dataset: Dataset,
+    folder: Path | None = None,
+    listen: Callable[[Step], None] | None = None,
+    comm: Any = None,
 ) -> tuple[Record, nn.Module]:
     """Train a network and measure it.
 
@@ -180,6 +186,8 @@ def train(
         Where the state is kept after each epoch; what is found there is gone on with, to the same bits.
     listen : callable, optional
         Told each `Step`.
+    comm : mpi4py.MPI.Comm, optional
+        The processes that train the run together, as of `nn.fit`; only the first needs `folder` and `listen`.
 
     Returns
     -------
@@ -194,38 +202,46 @@ def train(
     OSError
         Where the folder cannot be written to.
     """
+    # What one process alone fails at would leave the others waiting.
+    with guarded(make_team(comm)), alone(run.seed):
+        return _train(run, dataset, folder, listen, comm)
+
+
+def _train(
+    run: Run, dataset: Dataset, folder: Path | None, listen: Callable[[Step], None] | None, comm: Any
+) -> tuple[Record, nn.Module]:
     plan = parse(run.regularizer)
     data = prepare(run, dataset)
-    with alone(run.seed):
-        model = make(run.model, plan, dataset.size, dataset.classes)
-        # The order of the images has a generator of its own, which the masks of dropout do not move.
-        (order,) = fastdrop.Generator(run.seed).spawn(1)
-        optimizer = _optimizer(run, plan, model)
-        recorder = _Recorder(data["train"], listen)
-        callbacks: list[nn.Callback] = [recorder, _Schedule(optimizer, run)]
-        if plan.max_norm:
-            callbacks.append(nn.MaxNorm(model.parameters(), plan.max_norm))
-        if plan.patience is not None:
-            callbacks.append(nn.EarlyStopping(patience=plan.patience))
-        diverged = None
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                nn.fit(
-                    model,
-                    data["train"],
-                    validation=data["validation"],
-                    epochs=run.epochs,
-                    optimizer=optimizer,
-                    loss=partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing),
-                    batch_size=run.batch_size,
-                    generator=order,
-                    callbacks=callbacks,
-                    progress=False,
-                    checkpoint=None if folder is None else folder / CHECKPOINT,
-                )
-        except FloatingPointError as error:
-            diverged = str(error)
-        return _record(run, model, data, recorder, diverged), model
+    model = make(run.model, plan, dataset.size, dataset.classes)
+    # The order of the images has a generator of its own, which the masks of dropout do not move.
+    (order,) = fastdrop.Generator(run.seed).spawn(1)
+    optimizer = _optimizer(run, plan, model)
+    recorder = _Recorder(data["train"], listen, comm)
+    callbacks: list[nn.Callback] = [recorder, _Schedule(optimizer, run)]
+    if plan.max_norm:
+        callbacks.append(nn.MaxNorm(model.parameters(), plan.max_norm))
+    if plan.patience is not None:
+        callbacks.append(nn.EarlyStopping(patience=plan.patience))
+    diverged = None
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            nn.fit(
+                model,
+                data["train"],
+                validation=data["validation"],
+                epochs=run.epochs,
+                optimizer=optimizer,
+                loss=partial(nn.functional.cross_entropy, label_smoothing=plan.label_smoothing),
+                batch_size=run.batch_size,
+                generator=order,
+                callbacks=callbacks,
+                progress=False,
+                checkpoint=None if folder is None else folder / CHECKPOINT,
+                comm=comm,
+            )
+    except FloatingPointError as error:
+        diverged = str(error)
+    return _record(run, model, data, recorder, diverged), model
 
 
 def _record(run: Run, model: nn.Module, data: dict[str, Labelled], recorder: _Recorder, diverged: str | None) -> Record:
@@ -235,7 +251,8 @@ def _record(run: Run, model: nn.Module, data: dict[str, Labelled], recorder: _Re
         final = {name: values[-1] for name, values in recorder.history.items() if name != "seconds"}
         if parse(run.regularizer).patience is not None:  # the weights are those of the best epoch
             for name, labelled in (("train", recorder.train), ("validation", data["validation"])):
-                final.update({f"{name}_{measure}": value for measure, value in nn.evaluate(model, labelled).items()})
+                measured = nn.evaluate(model, labelled, comm=recorder.comm)
+                final.update({f"{name}_{measure}": value for measure, value in measured.items()})
         images, labels = data["test"]
         logits = nn.predict(model, images)
         predicted = logits.argmax(axis=1)

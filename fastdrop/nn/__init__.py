@@ -44,8 +44,9 @@ from fastdrop.nn.normalization import BatchNorm1d, BatchNorm2d
 from fastdrop.nn.operations import cat, stack
 from fastdrop.nn.recurrent import GRU, LSTM, RNN
 from fastdrop.nn.regularizers import EarlyStopping, MaxNorm, max_norm_
+from fastdrop.nn.scores import evaluate, predict
 from fastdrop.nn.tensor import Tensor, as_tensor
-from fastdrop.nn.train import Callback, History, evaluate, fit, load_weights, predict, save_weights
+from fastdrop.nn.train import Callback, History, fit, load_weights, save_weights
 from fastdrop.nn.transformer import TransformerEncoder, TransformerEncoderLayer
 from fastdrop.nn.words import WordDropout
 from fastdrop.nn.zoneout import Zoneout

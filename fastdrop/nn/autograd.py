@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,16 +235,52 @@ def _topological(root: Node) -> list[Node]:
     return order
 
 
-def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
+class Watch(Protocol):
+    """Who wants to know of gradients while backward goes on."""
+
+    def expect(self, leaves: list[Tensor]) -> None:
+        """Before anything else: the leaves that the result was computed from."""
+
+    def ready(self, leaf: Tensor) -> None:
+        """The gradient of a leaf is whole."""
+
+
+class _Uses:
+    """How often each leaf is still going to be given a gradient."""
+
+    def __init__(self, order: Sequence[Node], watch: Watch) -> None:
+        self.watch = watch
+        self.left: dict[int, int] = {}
+        leaves: dict[int, Tensor] = {}
+        for node in order:
+            for edge in node.edges:
+                if edge is not None and not isinstance(edge, Node):
+                    self.left[id(edge)] = self.left.get(id(edge), 0) + 1
+                    leaves.setdefault(id(edge), edge)
+        watch.expect(list(leaves.values()))
+
+    def past(self, node: Node) -> None:
+        for edge in node.edges:
+            if edge is not None and not isinstance(edge, Node):
+                self.left[id(edge)] -= 1
+                if not self.left[id(edge)] and edge.grad is not None:
+                    self.watch.ready(edge)
+
+
+def backward(root: Tensor, gradient: Array, retain_graph: bool = False, watch: Watch | None = None) -> None:
     """Add the gradient of `root` (weighted by `gradient`) to the `.grad` of every leaf it was computed from."""
     if root.node is None:
         _accumulate(root, gradient, False)
         return
     _check_known(root, "backward")
     gradients: dict[Node, Array] = {root.node: gradient}
-    for node in _topological(root.node):
+    order = _topological(root.node)
+    uses = _Uses(order, watch) if watch else None
+    for node in order:
         incoming = gradients.pop(node, None)
         if incoming is None:
+            if uses:
+                uses.past(node)
             continue
         for edge, g in zip(node.edges, node.run(incoming), strict=True):
             if edge is None or g is None:
@@ -254,6 +290,8 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
                 gradients[edge] = g if before is None else before + g
             else:
                 _accumulate(edge, g, node.fresh)
+        if uses:
+            uses.past(node)
         if not retain_graph:
             node.release()
 

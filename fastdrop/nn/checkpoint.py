@@ -1,7 +1,11 @@
-"""`Checkpoint`: all that decides how a run of `fit` goes on, in a file that is written after each epoch."""
+"""`Checkpoint`: all that decides how a run of `fit` goes on, in a file that is written after each epoch.
+
+The same bytes tell the other processes of a run how to begin.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +21,7 @@ from fastdrop._extra import extra
 from fastdrop._files import remove_parts
 from fastdrop.nn.autograd import Array
 from fastdrop.nn.module import Module
-from fastdrop.nn.state_file import pack, read_state, write_state
+from fastdrop.nn.state_file import pack, pack_state, read_state, unpack_state, write_state
 
 if TYPE_CHECKING:
     from fastdrop.nn.tensor import Tensor
@@ -43,7 +47,8 @@ class Checkpoint:
 
     Parameters
     ----------
-    path : path_like
+    path : path_like or None
+        None for a state that is not kept.
     model, loss, optimizer, generator, callbacks
         As of `fit`; a loss that is a Module is saved like the model.
     facts : dict
@@ -52,7 +57,7 @@ class Checkpoint:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None,
         *,
         model: Module,
         loss: Any,
@@ -61,9 +66,9 @@ class Checkpoint:
         callbacks: Sequence[Callback],
         facts: dict[str, Any],
     ) -> None:
-        if not isinstance(path, (str, os.PathLike)):
+        if path is not None and not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"checkpoint has to be a path or None, but got a {type(path).__name__}")
-        self.path = Path(path)
+        self.path = None if path is None else Path(path)
         self.modules = {"model": model, **({"loss": loss} if isinstance(loss, Module) else {})}
         self.optimizer = optimizer
         self.generator = fastdrop.default_generator() if generator is None else generator
@@ -172,8 +177,9 @@ class Checkpoint:
     # --- saving and restoring -----------------------------------------------------------------------------------
 
     def save(self, reached: Reached) -> None:
-        """Write the file; OSError, naming it, leaves the one before."""
-        write_state(self.path, self._state(reached))
+        """Write the file, where there is to be one; OSError, naming it, leaves the one before."""
+        if self.path is not None:
+            write_state(self.path, self._state(reached))
 
     def restore(self, epochs: int) -> Reached | None:
         """Put everything as the file says; None where there is none yet.
@@ -190,48 +196,67 @@ class Checkpoint:
         TypeError, OSError, ImportError
             If there is no file, and what it would have to hold cannot be saved, or it could not be written.
         """
+        if self.path is None:
+            return None
         extra("safetensors.numpy", "nn")
         remove_parts(self.path)
         if not self.path.exists():
             for key, value in self._state(None).items():
                 pack(value, key, {})
-            self._check_folder()
+            _check_folder(self.path)
             return None
         state = read_state(self.path)
         if not state.get("stopped") and state.get("epoch") != epochs:
-            self._check_folder()
+            _check_folder(self.path)
         try:
             self._compare(state, epochs)
-            order = np.random.Generator(np.random.Philox(0))
-            order.bit_generator.state = state["order"]
-            with ExitStack() as undo:
-                self._apply(state, undo)
-                undo.pop_all()
-            self.keys = state["keys"]
-            return Reached(state["epoch"], state["stopped"], state["history"], order)
+            return self._adopt(state)
         except _Differs as error:
             raise ValueError(f"{self.path} belongs to another run: {error}; remove it to begin anew") from None
         except Exception as error:
             raise ValueError(f"{self.path} does not fit this run: {type(error).__name__}: {error}") from error
 
-    def _check_folder(self) -> None:
-        """Better before the first epoch than after it."""
-        folder = self.path.parent
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder, to write the checkpoint {self.path.name} to")
+    def packed(self, reached: Reached | None) -> bytes:
+        """The state for `take`; of a run that begins, callbacks have theirs already, and keep it."""
+        state = self._state(reached)
+        return pack_state(state if reached else {**state, "callbacks": []}, "the state of this run")
+
+    def take(self, content: bytes, name: str) -> Reached | None:
+        """Put everything as `packed` says, generators' keys too; None where the run begins.
+
+        Raises
+        ------
+        ValueError
+            If it belongs to another run, which `name` names.
+        """
+        state = unpack_state(content, name)
         try:
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise OSError(error.errno, f"cannot write a checkpoint here: {error.strerror}", str(folder)) from error
+            _refuse(self._differences(state))
+            return self._adopt(state)
+        except _Differs as error:
+            raise ValueError(f"this run is not {name}: {error}") from None
+
+    def digest(self) -> bytes:
+        """Eight bytes that weights which are not the same do not share."""
+        found = hashlib.blake2b(digest_size=8)
+        for array in (*self._weights_once().values(), *(p.array for p in self._others().values())):
+            found.update(np.ascontiguousarray(array).data)
+        return found.digest()
+
+    def _adopt(self, state: dict[str, Any]) -> Reached | None:
+        reached = None
+        if state["order"] is not None:
+            order = np.random.Generator(np.random.Philox(0))
+            order.bit_generator.state = state["order"]
+            reached = Reached(state["epoch"], state["stopped"], state["history"], order)
+        with ExitStack() as undo:
+            self._apply(state, undo)
+            undo.pop_all()
+        self.keys = state["keys"]
+        return reached
 
     def _compare(self, state: dict[str, Any], epochs: int) -> None:
-        was, now = state["run"], self._identity()
-        differences = [
-            f"{name} is {now.get(name, NONE)}, and was {was.get(name, NONE)}"
-            for name in {**was, **now}
-            if was.get(name, NONE) != now.get(name, NONE)
-        ]
+        differences = self._differences(state)
         for place, generator in self._generators().items():
             if isinstance(generator, Generator) and _seeded(generator):
                 before = state["keys"].get(place)
@@ -241,13 +266,19 @@ class Checkpoint:
                     )
         if state["epoch"] > epochs:
             differences.append(f"epochs is {epochs}, and {state['epoch']} have been trained")
-        if differences:
-            more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
-            raise _Differs("; ".join(differences[:5]) + more)
+        _refuse(differences)
+
+    def _differences(self, state: dict[str, Any]) -> list[str]:
+        was, now = state["run"], self._identity()
+        return [
+            f"{name} is {now.get(name, NONE)}, and was {was.get(name, NONE)}"
+            for name in {**was, **now}
+            if was.get(name, NONE) != now.get(name, NONE)
+        ]
 
     def _apply(self, state: dict[str, Any], undo: ExitStack) -> None:
         """Take over the state. Callbacks and optimizers may refuse theirs, so they come first, and can be undone."""
-        for i, (callback, saved) in enumerate(zip(self.callbacks, state["callbacks"], strict=True)):
+        for i, (callback, saved) in enumerate(zip(self.callbacks, state["callbacks"])):
             undo.callback(callback.load_state_dict, callback.state_dict())
             try:
                 callback.load_state_dict(saved)
@@ -267,6 +298,24 @@ class Checkpoint:
 
 class _Differs(Exception):
     """What a file and a run do not have in common."""
+
+
+def _refuse(differences: list[str]) -> None:
+    if differences:
+        more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
+        raise _Differs("; ".join(differences[:5]) + more)
+
+
+def _check_folder(path: Path) -> None:
+    """Better before the first epoch than after it."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder, to write the checkpoint {path.name} to")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write a checkpoint here: {error.strerror}", str(folder)) from error
 
 
 def _memory(array: Array) -> tuple[Any, ...]:

@@ -135,6 +135,26 @@ def _digest(text: str, arrays: Mapping[str, Array]) -> str:
     return total.hexdigest()
 
 
+def pack_state(state: dict[str, Any], name: str) -> bytes:
+    """Return the bytes of such a file, which errors call by that name.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `state` holds what such a file cannot, or more than 100 MB that is not in arrays.
+    """
+    safetensors = extra("safetensors.numpy", "nn")
+    arrays: dict[str, Array] = {}
+    text = json.dumps({key: pack(value, key, arrays) for key, value in state.items()}, allow_nan=False)
+    try:
+        content: bytes = safetensors.save(arrays, metadata={FORMAT: text, "sha256": _digest(text, arrays)})
+    except Exception as error:  # safetensors' own is no ValueError
+        raise ValueError(
+            f"{name} cannot hold this state, with {len(arrays)} arrays and {len(text)} characters beside them: {error}"
+        ) from error
+    return content
+
+
 def write_state(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     """Write the file, whole or not at all.
 
@@ -143,17 +163,9 @@ def write_state(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     OSError
         Naming the file, which is then as it was before.
     TypeError, ValueError
-        If `state` holds what such a file cannot, or more than 100 MB that is not in arrays.
+        As of `pack_state`.
     """
-    safetensors = extra("safetensors.numpy", "nn")
-    arrays: dict[str, Array] = {}
-    text = json.dumps({key: pack(value, key, arrays) for key, value in state.items()}, allow_nan=False)
-    try:
-        content = safetensors.save(arrays, metadata={FORMAT: text, "sha256": _digest(text, arrays)})
-    except Exception as error:  # safetensors' own is no ValueError
-        raise ValueError(
-            f"{path} cannot hold this state, with {len(arrays)} arrays and {len(text)} characters beside them: {error}"
-        ) from error
+    content = pack_state(state, os.fspath(path))
     try:
         with whole_file(path) as part:
             part.write_bytes(content)
@@ -173,17 +185,21 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         Naming the file, if it is something else, of another version, or damaged.
     """
+    return unpack_state(Path(path).read_bytes(), os.fspath(path))
+
+
+def unpack_state(content: bytes, name: str) -> dict[str, Any]:
+    """Return the state of which `pack_state` gave the bytes; ValueError calls them by that name."""
     safetensors = extra("safetensors.numpy", "nn")
-    content = Path(path).read_bytes()
     try:
         arrays = safetensors.load(content)
         size = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
     except Exception as error:  # safetensors' own is no ValueError, and there may be dtypes that it does not know
-        raise ValueError(f"{path} is no checkpoint, or a damaged one: {error}") from error
+        raise ValueError(f"{name} is no checkpoint, or a damaged one: {error}") from error
     text = metadata.get(FORMAT)
     if text is None:
-        raise ValueError(f"{path} is no checkpoint that this version of fastdrop.nn.fit has written")
+        raise ValueError(f"{name} is no checkpoint that this version of fastdrop.nn.fit has written")
     if metadata.get("sha256") != _digest(text, arrays):
-        raise ValueError(f"{path} is damaged: its content does not have the checksum that was written with it")
+        raise ValueError(f"{name} is damaged: its content does not have the checksum that was written with it")
     return {key: unpack(value, arrays) for key, value in json.loads(text).items()}

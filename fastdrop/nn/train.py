@@ -1,4 +1,4 @@
-"""The training loop (`fit`), what it records (`History`), and `evaluate`, `predict`, `save_weights`, `load_weights`."""
+"""The training loop (`fit`), what it records (`History`), and `save_weights`, `load_weights`."""
 
 from __future__ import annotations
 
@@ -7,36 +7,51 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from fastdrop._checks import as_array, check_flags, is_int, shown
+from fastdrop._checks import as_array, check_flags, shown
 from fastdrop._extra import extra
 from fastdrop._files import whole_file
-from fastdrop.nn.autograd import Array, no_grad
 from fastdrop.nn.checkpoint import Checkpoint, Reached
 from fastdrop.nn.creation import numpy_generator
 from fastdrop.nn.losses import cross_entropy
 from fastdrop.nn.module import Module
+from fastdrop.nn.parallel import agreed, guarded, make_team
 from fastdrop.nn.progress import make_progress
-from fastdrop.nn.tensor import Tensor, as_tensor, named_tensor
+from fastdrop.nn.scores import (
+    PREDICTED,
+    Data,
+    Loss,
+    Seen,
+    Totals,
+    batches,
+    check_model,
+    check_positive,
+    checked_data,
+    restore_modes,
+    scores_of,
+    seen,
+)
+from fastdrop.nn.shared_step import shared_step
+from fastdrop.nn.tensor import Tensor, as_tensor
 from fastdrop.random import check_generator
 
 if TYPE_CHECKING:
     from fastdrop import Generator
+    from fastdrop.nn.autograd import Array
     from fastdrop.optim import Optimizer
 
-__all__ = ["Callback", "History", "evaluate", "fit", "load_weights", "predict", "save_weights"]
+__all__ = ["Callback", "History", "fit", "load_weights", "save_weights"]
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 
-#: Examples at a time where nothing is learned: what a network of some size makes of them stays in a second-level cache.
-PREDICTED = 64
-Data = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+#: Takes a step: of the model, the loss, the optimizer, X, y, the rows, and what to raise where the loss is not finite.
+Step = Callable[[Module, Loss, "Optimizer", "Array", "Array", "Array", Callable[[float], Exception]], Seen]
 
 
 class Callback:
@@ -136,6 +151,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    comm: Any = None,
 ) -> History:
     """Train a model, usually a classifier.
 
@@ -163,6 +179,9 @@ def fit(
     checkpoint : path_like, optional
         A file, for runs that survive: it is written after each epoch, once the callbacks were told, and where it is
         there at the beginning the run goes on from it. See the notes.
+    comm : mpi4py.MPI.Comm, optional
+        The processes that train together, such as ``MPI.COMM_WORLD``: all of them call this, with the same arguments.
+        See the notes.
 
     Returns
     -------
@@ -178,10 +197,13 @@ def fit(
         If a loss is NaN or infinite; the message names the epoch and the batch.
     TypeError
         If a callback's or the optimizer's state holds what a checkpoint cannot.
+    RuntimeError
+        With `comm`, if another process has failed, if the weights of processes have come to differ, or if they have
+        called different layers.
     OSError
         If the checkpoint cannot be written; the one before it is still there, whole.
     ImportError
-        With `checkpoint`, where safetensors is not installed.
+        With `checkpoint` or `comm`, where safetensors is not installed.
 
     Notes
     -----
@@ -201,6 +223,19 @@ def fit(
     position and class), shapes and dtypes of `data` and `validation`, `batch_size`, and generators with the same keys;
     generators that were not seeded take the file's. The values of the data, and the loss, are not compared.
     It is a safetensors file, written beside its place, flushed and renamed; one run at a time may use it.
+
+    *What is guaranteed with a communicator*: each process computes a part of every batch, as even as can be, and
+    layers drop what they would drop in the whole batch, so that any number of processes takes the steps of one, up to
+    the rounding of sums; the same number takes the same steps to the bit. That holds where `loss` is a plain mean over
+    examples (not over weighted or ignored ones). Gradients are added up in buckets while backward goes on. All
+    processes have the same weights, to the bit, which is compared after each epoch; the same history; and their
+    callbacks hear the same, and may each end the run.
+
+    At the beginning all take over what the first process has: weights, buffers, the optimizer's state and options, the
+    states of generators. Only the first shows progress, and reads and writes `checkpoint`, on whose content the number
+    of processes has no influence: a run may go on with another. Every process holds all of `data`, which is compared
+    by samples. An error that only one process meets ends the job, by ``comm.Abort``, after it was printed there.
+    Each process has threads of its own: ``OMP_NUM_THREADS=1`` keeps several on a machine out of each other's way.
 
     Examples
     --------
@@ -229,120 +264,119 @@ def fit(
     >>> resumed == run(None, epochs=4)
     True
     """
-    _check_model(model)
-    X, y = _checked("data", data)
-    if validation is not None:
-        validation = _checked("validation", validation)
-    _positive("epochs", epochs)
-    _positive("batch_size", batch_size)
-    if not len(X):
-        raise ValueError("data holds no examples")
-    _check_run(optimizer, loss, callbacks, progress)
-    check_generator(generator)
-    saved = None
-    if checkpoint is not None:
-        saved = Checkpoint(
-            checkpoint,
-            model=model,
-            loss=loss,
-            optimizer=optimizer,
-            generator=generator,
-            callbacks=callbacks,
-            facts={"batch_size": int(batch_size), **_facts("data", (X, y)), **_facts("validation", validation)},
-        )
-    reached = saved.restore(epochs) if saved else None
-    # A run that goes on takes no call: it took one when it began.
-    reached = reached or Reached(0, False, [], numpy_generator(generator))
-    rng = reached.order
-    history = History(reached.history)
-    modes = [(module, module.training) for module in model.modules()]
-    show = make_progress(sys.stderr.isatty() if progress is None else progress, epochs, math.ceil(len(X) / batch_size))
-    try:
-        with show:
-            for epoch in range(reached.epoch + 1, 1 if reached.stopped else epochs + 1):
-                began = time.perf_counter()
-                model.train()
-                totals = _Totals()
-                for batch, rows in enumerate(_batches(len(X), batch_size, rng.permutation(len(X))), 1):
-                    logits = model(as_tensor(X[rows]))
-                    value = loss(logits, as_tensor(y[rows]))
-                    number = float(value.item())
-                    if not math.isfinite(number):
-                        raise FloatingPointError(
-                            f"the loss is {number} in epoch {epoch}, batch {batch}: a smaller learning rate, or "
-                            "inputs without NaN and of moderate size, may help"
-                        )
-                    optimizer.zero_grad()
-                    value.backward()
-                    optimizer.step()
-                    totals.add(number, logits.array, y[rows])
-                    show.step(epoch, batch, totals.scores())
-                    for callback in callbacks:
-                        callback.on_batch_end(epoch, totals.count)
-                record: dict[str, Any] = {"epoch": epoch, **totals.scores()}
-                if validation is not None:
-                    scores = evaluate(model, validation, loss=loss)
-                    record.update({f"val_{name}": value for name, value in scores.items()})
-                record["seconds"] = time.perf_counter() - began
-                history.epochs.append(record)
-                show.epoch(record)
-                # Every callback hears of every epoch, also when an earlier one has asked to stop.
-                wishes = [callback.on_epoch_end(history, model) for callback in callbacks]
-                stopped = any(wishes)
-                if saved:
-                    saved.save(Reached(epoch, stopped, history.epochs, rng))
-                if stopped:
-                    break
-            for callback in callbacks:
-                callback.on_run_end(history, model)
-    finally:
-        _restore(modes)
+    team = make_team(comm)
+    with guarded(team):
+        with agreed(team):
+            check_model(model)
+            X, y = checked_data("data", data)
+            if validation is not None:
+                validation = checked_data("validation", validation)
+                if not len(validation[0]):
+                    raise ValueError("validation holds no examples")
+            check_positive("epochs", epochs)
+            check_positive("batch_size", batch_size)
+            if not len(X):
+                raise ValueError("data holds no examples")
+            _check_run(optimizer, loss, callbacks, progress)
+            check_generator(generator)
+            saved = None
+            if checkpoint is not None or team:
+                saved = Checkpoint(
+                    checkpoint,
+                    model=model,
+                    loss=loss,
+                    optimizer=optimizer,
+                    generator=generator,
+                    callbacks=callbacks,
+                    facts={"batch_size": int(batch_size), **_facts("data", (X, y)), **_facts("validation", validation)},
+                )
+        reached = None
+        if saved and team:
+            team.same({"epochs": int(epochs), "data": _sample((X, y)), "validation": _sample(validation)})
+            reached = team.begin(saved, epochs)
+        elif saved:
+            reached = saved.restore(epochs)
+        # A run that goes on takes no call: it took one when it began.
+        reached = reached or Reached(0, False, [], numpy_generator(generator))
+        shown_here = (sys.stderr.isatty() if progress is None else progress) and (team is None or team.rank == 0)
+        show = make_progress(shown_here, epochs, math.ceil(len(X) / batch_size))
+        step: Step = partial(shared_step, team) if team else _step
+        modes = [(module, module.training) for module in model.modules()]
+        history = History(reached.history)
+        try:
+            with show:
+                for epoch in range(reached.epoch + 1, 1 if reached.stopped else epochs + 1):
+                    began = time.perf_counter()
+                    model.train()
+                    totals = Totals()
+                    for batch, rows in enumerate(batches(len(X), batch_size, reached.order.permutation(len(X))), 1):
+                        totals.add(step(model, loss, optimizer, X, y, rows, partial(_diverged, epoch, batch)))
+                        show.step(epoch, batch, totals.scores())
+                        for callback in callbacks:
+                            callback.on_batch_end(epoch, totals.count)
+                    record: dict[str, Any] = {"epoch": epoch, **totals.scores()}
+                    if validation is not None:
+                        scores = scores_of(model, validation, PREDICTED, loss, team)
+                        record.update({f"val_{name}": value for name, value in scores.items()})
+                    seconds = time.perf_counter() - began
+                    record["seconds"] = team.first(seconds) if team else seconds
+                    history.epochs.append(record)
+                    show.epoch(record)
+                    # Every callback hears of every epoch, also when an earlier one has asked to stop.
+                    wishes = [callback.on_epoch_end(history, model) for callback in callbacks]
+                    stopped = any(wishes)
+                    if team and saved:
+                        stopped = team.any(stopped)
+                        team.check_same(saved.digest() + repr(record).encode(), epoch)
+                    with agreed(team):
+                        if saved and (team is None or team.rank == 0):
+                            saved.save(Reached(epoch, stopped, history.epochs, reached.order))
+                    if stopped:
+                        break
+                for callback in callbacks:
+                    callback.on_run_end(history, model)
+        finally:
+            restore_modes(modes)
     return history
 
 
-def _restore(modes: list[tuple[Module, bool]]) -> None:
-    for module, mode in modes:
-        module.training = mode
+def _step(
+    model: Module,
+    loss: Loss,
+    optimizer: Optimizer,
+    X: Array,
+    y: Array,
+    rows: Array,
+    diverged: Callable[[float], Exception],
+) -> Seen:
+    """Take one step on the batch of these rows; returns what came of them."""
+    targets = y[rows]
+    logits = model(as_tensor(X[rows]))
+    value = loss(logits, as_tensor(targets))
+    number = float(value.item())
+    if not math.isfinite(number):
+        raise diverged(number)
+    optimizer.zero_grad()
+    value.backward()
+    optimizer.step()
+    return seen(number, logits.array, targets)
 
 
-class _Totals:
-    """Running sums of loss and accuracy over batches of different sizes; no accuracy where there are no classes."""
-
-    def __init__(self) -> None:
-        self.count = self.correct = 0
-        self.sum = 0.0
-        self.classes = True
-
-    def add(self, loss: float, logits: Array, targets: Array) -> None:
-        self.count += len(targets)
-        self.sum += loss * len(targets)
-        self.classes &= targets.dtype.kind in "iu" and logits.ndim == 2 and targets.ndim == 1
-        if self.classes:
-            self.correct += int(np.count_nonzero(logits.argmax(axis=1) == targets))
-
-    def scores(self) -> dict[str, float]:
-        scores = {"loss": self.sum / self.count}
-        if self.classes:
-            scores["accuracy"] = self.correct / self.count
-        return scores
-
-
-def _batches(count: int, size: int, order: Array | None = None) -> Iterator[Any]:
-    for start in range(0, count, size):
-        rows = slice(start, start + size)
-        yield rows if order is None else order[rows]
-
-
-def _checked(name: str, data: Any) -> Data:
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise TypeError(f"{name} must be a pair (X, y) of arrays, got {type(data).__name__}")
-    X, y = (
-        part.array if isinstance(part, Tensor) else as_array(part, f"{name}'s {which}")
-        for part, which in zip(data, "Xy")
+def _diverged(epoch: int, batch: int, loss: float) -> FloatingPointError:
+    return FloatingPointError(
+        f"the loss is {loss} in epoch {epoch}, batch {batch}: a smaller learning rate, or inputs without NaN and of "
+        "moderate size, may help"
     )
-    if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
-        raise ValueError(f"{name}: X and y must hold the same number of examples, got shapes {X.shape} and {y.shape}")
-    return X, y
+
+
+def _sample(data: Data | None) -> str | None:
+    """What is different for other data: of all targets, and of as many examples as cost nothing."""
+    if data is None:
+        return None
+    X, y = data
+    some = np.linspace(0, len(X) - 1, min(len(X), 64)).astype(np.intp)
+    checksum = zlib.crc32(np.ascontiguousarray(y).tobytes(), zlib.crc32(X[some].tobytes()))
+    return f"{len(X)} examples with the checksum {checksum:08x}"
 
 
 def _facts(name: str, data: Data | None) -> dict[str, Any]:
@@ -351,11 +385,6 @@ def _facts(name: str, data: Data | None) -> dict[str, Any]:
         return {f"len({name})": None}
     examples = " and ".join(f"{part.dtype} {part.shape[1:]}" for part in data)
     return {f"len({name})": len(data[0]), f"an example of {name}": examples}
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(model, Module):
-        raise TypeError(f"model has to be a Module, but got a {type(model).__name__}")
 
 
 def _check_run(optimizer: Any, loss: Any, callbacks: Any, progress: Any) -> None:
@@ -369,49 +398,6 @@ def _check_run(optimizer: Any, loss: Any, callbacks: Any, progress: Any) -> None
         raise TypeError(f"callbacks has to be a sequence of Callback objects, but got {shown(callbacks)}")
     if progress is not None:
         check_flags(progress=progress)
-
-
-def _positive(name: str, value: Any) -> None:
-    if not is_int(value) or value < 1:
-        raise ValueError(f"{name} must be a positive int, got {shown(value)}")
-
-
-def predict(model: Module, X: Any, batch_size: int = PREDICTED) -> Array:
-    """Return what the model gives for `X` in evaluation mode, without recording; the mode is restored."""
-    _check_model(model)
-    _positive("batch_size", batch_size)
-    X = X.array if isinstance(X, Tensor) else as_array(X, "X")
-    if not X.ndim:
-        raise ValueError(f"X has to have an axis of examples, but got {shown(X)}")
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with no_grad():
-            parts = [
-                as_tensor(model(named_tensor(X[rows], "X"))).array for rows in _batches(max(len(X), 1), batch_size)
-            ]
-    finally:
-        _restore(modes)
-    return np.concatenate(parts)
-
-
-def evaluate(model: Module, data: Data, batch_size: int = PREDICTED, *, loss: Loss = cross_entropy) -> dict[str, float]:
-    """Return ``{"loss", "accuracy"}`` over all examples, in evaluation mode; the mode is restored.
-
-    The accuracy is left out where `y` does not hold class numbers.
-    """
-    X, y = _checked("data", data)
-    if not len(X):
-        raise ValueError("data holds no examples")
-    if not callable(loss):
-        raise TypeError(f"loss has to be a function of logits and targets, but got {shown(loss)}")
-    logits = predict(model, X, batch_size)
-    totals = _Totals()
-    with no_grad():
-        for rows in _batches(len(X), batch_size):
-            value = loss(as_tensor(logits[rows]), as_tensor(y[rows]))
-            totals.add(float(value.item()), logits[rows], y[rows])
-    return totals.scores()
 
 
 def save_weights(model: Module | Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -450,7 +436,7 @@ def _check_path(path: Any) -> None:
 def load_weights(model: Module, path: str | os.PathLike[str], *, strict: bool = True) -> None:
     """Read a safetensors file into a model; see `Module.load_state_dict` for `strict` and the errors raised."""
     safetensors = extra("safetensors.numpy", "nn")
-    _check_model(model)
+    check_model(model)
     _check_path(path)
     check_flags(strict=strict)
     content = Path(path).read_bytes()

@@ -261,6 +261,27 @@ TRAINING = (
         ("no",),
     ),
     Row(
+        "a number of processes",
+        RUN,
+        lambda model, data: fit(model, data, comm=2),
+        TypeError,
+        ("comm", "2", "communicator of mpi4py"),
+    ),
+    Row(
+        "a number of processes to evaluate on",
+        RUN,
+        lambda model, data: nn.evaluate(model, data, comm=2),
+        TypeError,
+        ("comm", "2", "communicator of mpi4py"),
+    ),
+    Row(
+        "nothing to validate on",
+        RUN,
+        lambda model, data: fit(model, data, validation=(data[0][:0], data[1][:0])),
+        ValueError,
+        ("validation", "no examples"),
+    ),
+    Row(
         "prediction for a number",
         MODEL,
         lambda model: nn.predict(model, 3.0),
