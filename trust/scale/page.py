@@ -142,7 +142,7 @@ ranks is **simulated**, or computed by a **formula**, and says so. `{found["comm
   of each layer, {bert["examples"]} sequences of {TOKENS} tokens a rank, {sum(bert["gradients"]) / 1e6:,.0f} MB of gradients.
 
 Both are PyTorch's own modules in float32 with AdamW, under `DistributedDataParallel` over gloo on 2 ranks; "fastdrop's" is the same
-program after `fastdrop.torch.enable()`. Each rank has as many examples whatever the number of ranks.
+program within `fastdrop.torch.enabled(shard=...)`. Each rank has as many examples whatever the number of ranks.
 
 ## Measured, and what the model says of the same
 

@@ -48,6 +48,7 @@ def draw(figures: dict[str, Any], to: Path, bucket: float, spread: float) -> Non
                 ax.set_xscale("log", base=2)
                 ax.set_xticks(SHOWN, [str(n) for n in SHOWN])
                 ax.set_ylim(bottom=0)
+                ax.margins(y=0.08)
                 ax.set_title(f"{TITLES[name]}, {network.name}", loc="left", fontsize=10)
                 ax.spines[["top", "right"]].set_visible(False)
                 ax.grid(axis="y", alpha=0.25)

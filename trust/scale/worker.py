@@ -62,12 +62,13 @@ def _as(variant: str, model: nn.Module, p: float) -> Iterator[None]:
             module.p = rate
         elif isinstance(module, nn.MultiheadAttention):
             module.dropout = rate
-    if variant == "fastdrop":
-        fastdrop.torch.enable()
-    try:
+    if variant != "fastdrop":
         yield
-    finally:
-        fastdrop.torch.disable()
+        return
+    size = dist.get_world_size() if dist.is_initialized() else 1
+    part = fastdrop.Shard(0, dist.get_rank(), size) if size > 1 else None
+    with fastdrop.torch.enabled(shard=part):
+        yield
 
 
 def _steps(name: str) -> dict[str, Any]:
