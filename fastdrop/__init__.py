@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._core import Generator, Mask, Noise, apply_masks
 from ._version import __version__
@@ -33,9 +33,11 @@ from .gaussian import gaussian_dropout, gaussian_noise
 from .random import default_generator, manual_seed
 from .recurrent import zoneout
 from .runtime import available_isas, get_num_threads, isa, set_isa, set_num_threads
-from .shards import Shard
 from .softmax import softmax_dropout, softmax_dropout_backward, softmax_dropout_forward
 from .words import embedding_dropout, word_dropout
+
+if TYPE_CHECKING:
+    from .shards import Shard
 
 __all__ = [
     "Generator",
@@ -137,10 +139,12 @@ def __getattr__(name: str) -> Any:
     # The framework loads on first use: `import fastdrop` stays as quick as the kernels alone.
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "Shard":
+        return importlib.import_module(f"{__name__}.shards").Shard
     if name in _FROM_NN:
         return getattr(importlib.import_module(f"{__name__}.nn"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES, *_FROM_NN})
+    return sorted({*globals(), *_MODULES, *_FROM_NN, "Shard"})

@@ -2,6 +2,7 @@
 # Included by Makefile. `ARGS=--record` keeps what was found in docs/trust/, from which `make trust` writes docs/trust.md.
 FUZZ_CC   ?= clang
 RUNS      ?= 200000
+LIBMPI    ?= libmpi.so.40
 # Empty: results are compared alone, three times as fast. Remove build/fuzz when it changes.
 FUZZ_SAN  ?= -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_SRC  := $(wildcard csrc/*.c) tests/fuzz/fuzz_api.c
@@ -11,7 +12,7 @@ FUZZ_FLAGS := $(FUZZ_WARN) -Ifastdrop/include -Icsrc
 FUZZ_HEADERS := $(wildcard csrc/*.h fastdrop/include/*.h tests/fuzz/*.h)
 
 .PHONY: stats dieharder sweep concurrency trust test-big-endian test-warnings test-tsan test-asan test-matrix wheel \
-        fuzz fuzz-seeds fuzz-mutants scale
+        fuzz fuzz-seeds fuzz-mutants scale test-mpi
 
 stats: $(VENV)/.installed-trust ## statistical tests of masks and normals, and of the tests, in minutes (ARGS="--help")
 	$(BIN)/python -m trust.statistics $(ARGS)
@@ -31,6 +32,10 @@ trust: $(VENV)/.installed-trust ## write docs/trust.md from the records of the r
 scale: $(VENV)/.installed-trust ## time steps on 1 and 2 ranks, write docs/scale.md of them (needs torch, and a quiet machine)
 	$(BIN)/python -m trust.scale measure
 	$(BIN)/python -m trust.scale page
+
+# mpi4py would load the library of the wheel that the tests have; these are the system's.
+test-mpi: $(VENV)/.installed-test ## the tests of MPI jobs once more, on the system's Open MPI instead of the wheel's
+	FASTDROP_MPIEXEC="$$(command -v mpiexec)" MPI4PY_LIBMPI="$(LIBMPI)" $(BIN)/pytest tests/mpi $(ARGS)
 
 # s390x's gcc widens float expressions in ISO mode, which would be other numbers.
 test-big-endian: ## the C tests for a big-endian machine, under an emulator (needs s390x-linux-gnu-gcc and qemu-s390x)

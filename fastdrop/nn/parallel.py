@@ -24,7 +24,7 @@ from fastdrop.shards import Shard
 if TYPE_CHECKING:
     from fastdrop.nn.checkpoint import Checkpoint, Reached
 
-__all__ = ["Part", "RankFailed", "Team", "agreed", "guarded", "is_agreed", "make_team"]
+__all__ = ["ALL", "Part", "RankFailed", "Team", "agreed", "guarded", "is_agreed", "make_team"]
 
 #: What a communicator has to be able to do; mpi4py's are.
 NEEDED = ("Get_rank", "Get_size", "Allreduce", "Iallreduce", "Bcast", "Abort")
@@ -46,18 +46,22 @@ class Part(NamedTuple):
     ----------
     rows : slice
         Its examples.
-    shard : Shard
+    shard : Shard or None
         Where they lie, for the layers that draw.
     weight : float
         What the mean over them counts in the mean over the batch; 0 for examples that another process has too.
-    total : callable
+    total : callable or None
         Adds an array up over all processes, in place.
     """
 
     rows: slice
-    shard: Shard
+    shard: Shard | None
     weight: float
-    total: Callable[[Array], None]
+    total: Callable[[Array], None] | None
+
+
+#: What a process has that is alone.
+ALL = Part(slice(None), None, 1.0, None)
 
 
 class Team:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy.typing as npt
 
 from fastdrop._checks import as_array, is_int, shown
 from fastdrop.nn.autograd import Array, no_grad
+from fastdrop.nn.batch import batch_part
 from fastdrop.nn.losses import cross_entropy
 from fastdrop.nn.module import Module
-from fastdrop.nn.parallel import Team, agreed, guarded, make_team
+from fastdrop.nn.parallel import ALL, Part, Team, agreed, guarded, make_team
 from fastdrop.nn.tensor import Tensor, as_tensor, named_tensor
 
 __all__ = ["Data", "Loss", "Seen", "Totals", "evaluate", "predict", "seen"]
@@ -38,6 +40,12 @@ def seen(loss: float, logits: Array, targets: Array) -> Seen:
     if targets.dtype.kind in "iu" and logits.ndim == 2 and targets.ndim == 1:
         correct = int(np.count_nonzero(logits.argmax(axis=1) == targets))
     return Seen(len(targets), loss * len(targets), correct)
+
+
+def seen_of(part: Part, loss: float, logits: Array, targets: Array) -> Seen:
+    """The same of a part of a batch; nothing, where another process has these examples too."""
+    found = seen(loss, logits, targets)
+    return found if part.weight else Seen(0, 0.0, None if found.correct is None else 0)
 
 
 class Totals:
@@ -108,14 +116,22 @@ def predict(model: Module, X: Any, batch_size: int = PREDICTED) -> Array:
     X = X.array if isinstance(X, Tensor) else as_array(X, "X")
     if not X.ndim:
         raise ValueError(f"X has to have an axis of examples, but got {shown(X)}")
+    with evaluating(model):
+        return np.concatenate(
+            [as_tensor(model(named_tensor(X[rows], "X"))).array for rows in batches(max(len(X), 1), batch_size)]
+        )
+
+
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """In evaluation mode, without recording; the mode is restored."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with no_grad():
-            parts = [as_tensor(model(named_tensor(X[rows], "X"))).array for rows in batches(max(len(X), 1), batch_size)]
+            yield
     finally:
         restore_modes(modes)
-    return np.concatenate(parts)
 
 
 def evaluate(
@@ -152,18 +168,17 @@ def evaluate(
 
 def scores_of(model: Module, data: Data, batch_size: int, loss: Loss, team: Team | None) -> dict[str, float]:
     """What `evaluate` returns, of arguments that were checked."""
-    X, y = data
-    if team:
-        extents = team.extents(len(X))
-        first = sum(extents[: team.rank])
-        X, y = (part[first : first + extents[team.rank]] for part in (X, y))
     totals = Totals()
-    if len(X):
-        logits = predict(model, X, batch_size)
-        with no_grad():
-            for rows in batches(len(X), batch_size):
-                value = loss(as_tensor(logits[rows]), as_tensor(y[rows]))
-                totals.add(seen(float(value.item()), logits[rows], y[rows]))
+    with evaluating(model):
+        for rows in batches(len(data[0]), batch_size):
+            X, y = (array[rows] for array in data)
+            # All take part in every batch, since a layer may draw in evaluation too.
+            part = team.part(len(X)) if team else ALL
+            own = part.rows
+            with batch_part(part.shard, part.total):
+                logits = as_tensor(model(named_tensor(X[own], "X")))
+                value = loss(logits, as_tensor(y[own]))
+            totals.add(seen_of(part, float(value.item()), logits.array, y[own]))
     if team:
         totals.over(team)
     return totals.scores()

@@ -13,7 +13,7 @@ from fastdrop.nn import buffers
 from fastdrop.nn.autograd import Array, backward, no_grad
 from fastdrop.nn.batch import batch_part
 from fastdrop.nn.parallel import Team
-from fastdrop.nn.scores import Seen, seen
+from fastdrop.nn.scores import Seen, seen_of
 from fastdrop.nn.tensor import Tensor, as_tensor
 
 if TYPE_CHECKING:
@@ -188,9 +188,7 @@ def shared_step(
     with batch_part(part.shard, part.total):
         logits = model(as_tensor(X[own]))
         value = loss(logits, as_tensor(y[own]))
-        found = seen(float(value.item()), logits.array, y[own])
-        if not part.weight:
-            found = Seen(0, 0.0, None if found.correct is None else 0)
+        found = seen_of(part, float(value.item()), logits.array, y[own])
         optimizer.zero_grad()
         if value.node is None:
             value.backward()  # says what is missing

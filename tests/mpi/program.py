@@ -143,7 +143,16 @@ def stop() -> dict[str, Any]:
 
 def scored() -> dict[str, Any]:
     model = seeded(mlp)
-    return {str(count): nn.evaluate(model, images(count), comm=COMM) for count in (1, 3, 200)}
+    plain = {str(count): nn.evaluate(model, images(count), comm=COMM) for count in (1, 3, 200)}
+    # A layer that draws in evaluation: the same noise, and as many calls, on any number of processes.
+    fastdrop.manual_seed(0)
+    sampled = nn.Sequential(
+        nn.Flatten(),
+        nn.DropConnectLinear(64, 16, activation=nn.functional.relu, inference="gaussian", n_samples=2),
+        nn.Linear(16, 4),
+    )
+    drawn = {f"{count}, drawn": nn.evaluate(sampled, images(count), comm=COMM) for count in (1, 3, 200)}
+    return {**plain, **drawn, "calls": {"calls": fastdrop.default_generator().call}}
 
 
 #: Every kind of noise that the experiment knows, and what else is learned with.

@@ -83,6 +83,7 @@ def test_any_process_may_end_the_run(jobs: Jobs) -> None:
 def test_examples_are_shared_out_to_be_evaluated(jobs: Jobs) -> None:
     (alone,) = jobs.program(1, "scored")
     for found in jobs.program(2, "scored"):
+        assert found.pop("calls") == alone["calls"]
         for count, scores in found.items():
             assert scores["accuracy"] == alone[count]["accuracy"]
             assert scores["loss"] == pytest.approx(alone[count]["loss"], rel=TOLERANCE)
