@@ -97,7 +97,7 @@ def missing() -> str | None:
 
 
 def find_mpiexec() -> str | None:
-    """The one beside Python goes with an MPI library there, which mpi4py loads first; FASTDROP_MPIEXEC names another."""
+    """The one beside Python goes with an MPI library there, which mpi4py loads; FASTDROP_MPIEXEC names another."""
     if "FASTDROP_MPIEXEC" in os.environ:
         return os.environ["FASTDROP_MPIEXEC"]
     return shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
