@@ -7,8 +7,10 @@ so that they can be read, and tested against NumPy's own views, without a mask.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sized
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from ._checks import LIMIT, MAX_NDIM, check_flags, check_int, shown
 
@@ -124,7 +126,7 @@ def check_shard(rank: Any, size: Any, interleaved: Any = False) -> tuple[int, in
     try:
         count = size = check_int("size", size, 1, LIMIT - 1)
     except TypeError:
-        if isinstance(size, (str, bytes)) or not (isinstance(size, Iterable) and isinstance(size, Sized)):
+        if isinstance(size, (str, bytes)) or not isinstance(size, (Sequence, np.ndarray)):
             raise TypeError(
                 f"size has to be how many parts there are, or the extents of all, but got {shown(size)}"
             ) from None

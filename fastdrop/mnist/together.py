@@ -23,7 +23,8 @@ import numpy as np
 from .._extra import extra
 from .._launch import Place
 from .._reporting import reason, say
-from ..nn.parallel import Team, guarded, is_agreed
+from ..nn.batch import is_together
+from ..nn.parallel import Team, guarded
 from .data import Dataset
 from .study import Run
 from .training import train
@@ -97,7 +98,7 @@ def follow(comm: Any, hear: Callable[[Run], None] = lambda run: None) -> None:
             try:
                 train(run, dataset, comm=comm)
             except Exception as error:
-                if not is_agreed(error):  # rank 0 has it too, and tells
+                if not is_together(error):  # rank 0 has it too, and tells
                     raise
 
 

@@ -270,7 +270,11 @@ class _Uses:
 def backward(root: Tensor, gradient: Array, retain_graph: bool = False, watch: Watch | None = None) -> None:
     """Add the gradient of `root` (weighted by `gradient`) to the `.grad` of every leaf it was computed from."""
     if root.node is None:
+        if watch:
+            watch.expect([root])
         _accumulate(root, gradient, False)
+        if watch:
+            watch.ready(root)
         return
     _check_known(root, "backward")
     gradients: dict[Node, Array] = {root.node: gradient}

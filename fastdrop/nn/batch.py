@@ -7,6 +7,7 @@ process alone would, and take the slice of their examples. Where nothing is shar
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +20,34 @@ if TYPE_CHECKING:
 
     AnyView = TypeVar("AnyView", Mask, Noise)
 
-__all__ = ["along", "batch_part", "part_of", "shared_batch", "totals", "undivided", "whole"]
+__all__ = [
+    "along",
+    "batch_part",
+    "drawn",
+    "is_together",
+    "part_of",
+    "shared_batch",
+    "together",
+    "totals",
+    "undivided",
+    "whole",
+]
+
+_E = TypeVar("_E", bound=BaseException)
+
+_TOGETHER = "_fastdrop_together"
+
+
+def together(error: _E) -> _E:
+    """Mark an error as one that all processes raise, each at this place."""
+    setattr(error, _TOGETHER, True)
+    return error
+
+
+def is_together(error: BaseException) -> bool:
+    """Whether all processes have raised an error, at the same place."""
+    return hasattr(error, _TOGETHER)
+
 
 #: Adds an array up over all processes, in place.
 Total = Callable[[Array], None]
@@ -28,6 +56,7 @@ Total = Callable[[Array], None]
 class _Part(threading.local):
     shard: Shard | None = None
     total: Total | None = None
+    drawn: int = 0
 
 
 _part = _Part()
@@ -61,7 +90,17 @@ _NOTHING = nullcontext()
 
 
 def along(axis: int) -> AbstractContextManager[None]:
-    """A context in which layers have their examples along `axis`."""
+    """A context in which layers have their examples along `axis`, where `fit` shares batches out.
+
+    For a model that gives them something else than (N, ...), as ``nn.Dropout`` on (T, N, C). Layers that know do so
+    themselves: recurrent ones, attention, `LockedDropout`.
+
+    Examples
+    --------
+    >>> from fastdrop import nn
+    >>> with along(1):
+    ...     y = nn.functional.dropout(nn.randn(5, 3, 2), 0.5)
+    """
     shard = _part.shard
     if shard is None or shard.axis == axis:
         return _NOTHING
@@ -69,7 +108,14 @@ def along(axis: int) -> AbstractContextManager[None]:
 
 
 def undivided() -> AbstractContextManager[None]:
-    """A context for what all processes have whole, as weights are."""
+    """A context for what all processes have whole, where `fit` shares batches out: weights that a model drops.
+
+    Examples
+    --------
+    >>> from fastdrop import nn
+    >>> with undivided():
+    ...     w = nn.functional.dropout(nn.randn(8, 4), 0.5)
+    """
     return _NOTHING if _part.shard is None else batch_part(None)
 
 
@@ -79,7 +125,8 @@ def _places(shape: Sequence[int], shard: Shard) -> dict[int, Place]:
     except ValueError as error:
         raise ValueError(
             f"where a batch is shared out, what a layer drops has to have its examples along axis {shard.axis}, but it "
-            f"was given {tuple(shape)}: {error}"
+            f"was given {tuple(shape)}: {error}; fastdrop.nn.batch has contexts for another axis (along) and for what "
+            "is no part of the batch (undivided)"
         ) from None
 
 
@@ -91,7 +138,17 @@ def whole(shape: Sequence[int]) -> tuple[int, ...]:
     ValueError
         If its examples cannot lie where they should.
     """
-    return tuple(shape) if _part.shard is None else whole_shape(shape, _places(shape, _part.shard))
+    if _part.shard is None:
+        return tuple(shape)
+    found = whole_shape(shape, _places(shape, _part.shard))
+    _part.drawn = zlib.crc32(repr(found).encode(), _part.drawn)
+    return found
+
+
+def drawn() -> int:
+    """A checksum of what `whole` has given since this was asked: all processes have to have the same."""
+    found, _part.drawn = _part.drawn, 0
+    return found
 
 
 def part_of(view: AnyView, shape: Sequence[int]) -> AnyView:

@@ -161,7 +161,7 @@ class Checkpoint:
             "weights": self._weights_once(),
             "others": {name: p.array for name, p in self._others().items()},
             "optimizer": self.optimizer.state_dict(),
-            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "callbacks": [_state_of_callback(callback) for callback in self.callbacks],
         }
 
     def _weights_once(self) -> dict[str, Array]:
@@ -237,10 +237,16 @@ class Checkpoint:
             raise ValueError(f"this run is not {name}: {error}") from None
 
     def digest(self) -> bytes:
-        """Eight bytes that weights which are not the same do not share."""
+        """Eight bytes that weights and generators which are not the same do not share.
+
+        Not the generators of callbacks, which a process may have for itself.
+        """
         found = hashlib.blake2b(digest_size=8)
         for array in (*self._weights_once().values(), *(p.array for p in self._others().values())):
             found.update(np.ascontiguousarray(array).data)
+        for place, generator in self._generators().items():
+            if not place.startswith("callbacks"):
+                found.update(f"{place} {_state_of(generator)}".encode())
         return found.digest()
 
     def _adopt(self, state: dict[str, Any]) -> Reached | None:
@@ -279,7 +285,9 @@ class Checkpoint:
     def _apply(self, state: dict[str, Any], undo: ExitStack) -> None:
         """Take over the state. Callbacks and optimizers may refuse theirs, so they come first, and can be undone."""
         for i, (callback, saved) in enumerate(zip(self.callbacks, state["callbacks"])):
-            undo.callback(callback.load_state_dict, callback.state_dict())
+            if not (saved or hasattr(callback, "load_state_dict")):
+                continue
+            undo.callback(callback.load_state_dict, _state_of_callback(callback))
             try:
                 callback.load_state_dict(saved)
             except Exception as error:
@@ -316,6 +324,11 @@ def _check_folder(path: Path) -> None:
             pass
     except OSError as error:
         raise OSError(error.errno, f"cannot write a checkpoint here: {error.strerror}", str(folder)) from error
+
+
+def _state_of_callback(callback: Callback) -> dict[str, Any]:
+    """Its state; nothing, where an object only has what `fit` calls."""
+    return callback.state_dict() if hasattr(callback, "state_dict") else {}
 
 
 def _memory(array: Array) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastdrop._checks import check_flags, check_int, check_real
 from fastdrop.nn.autograd import Array, record
-from fastdrop.nn.batch import shared_batch, totals
+from fastdrop.nn.batch import shared_batch, together, totals
 from fastdrop.nn.dtypes import floating_dtype
 from fastdrop.nn.module import Module, Parameter
 from fastdrop.nn.tensor import Tensor, named_tensor
@@ -129,7 +129,8 @@ def batch_norm(
         sums = add_up(np.append(_sums(rows), len(rows)))
         found = sums[-1]
         if found == 1:  # the others of the batch's processes find it too
-            raise ValueError(f"{_ONE_VALUE}, got one in all of the batch, and shape {list(x.array.shape)} here")
+            shape = list(x.array.shape)
+            raise together(ValueError(f"{_ONE_VALUE}, got one in all of the batch, and shape {shape} here"))
         count = max(found, 1.0)
         first = (sums[:-1] / count).astype(rows.dtype)
         y = rows - first

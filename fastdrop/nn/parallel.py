@@ -19,20 +19,19 @@ import numpy as np
 from fastdrop._checks import shown
 from fastdrop._reporting import reason, say
 from fastdrop.nn.autograd import Array
+from fastdrop.nn.batch import is_together, together
 from fastdrop.shards import Shard
 
 if TYPE_CHECKING:
     from fastdrop.nn.checkpoint import Checkpoint, Reached
 
-__all__ = ["ALL", "Part", "RankFailed", "Team", "agreed", "guarded", "is_agreed", "make_team"]
+__all__ = ["ALL", "Part", "RankFailed", "Team", "agreed", "guarded", "make_team"]
 
 #: What a communicator has to be able to do; mpi4py's are.
 NEEDED = ("Get_rank", "Get_size", "Allreduce", "Iallreduce", "Bcast", "Abort")
 
 #: Bytes of one broadcast: MPI counts in 32 bits.
 PIECE = 1 << 30
-
-_TOGETHER = "_fastdrop_together"
 
 
 class RankFailed(RuntimeError):
@@ -145,17 +144,11 @@ class Team:
         if not failed.any():
             return
         who = int(failed.argmax())
-        told = None if error is None else f"{type(error).__name__}: {reason(error)}".encode()
+        told = None if error is None else f"{type(error).__name__}: {reason(error)}".encode(errors="backslashreplace")
         text = self.broadcast(told, who).decode()
         if error is None:
             error = RankFailed(f"rank {who} of {self.size} failed: {text}")
-        raise self.together(error)
-
-    @staticmethod
-    def together(error: Exception) -> Exception:
-        """Mark an error as one that all processes raise, each at this place."""
-        setattr(error, _TOGETHER, True)
-        return error
+        raise together(error)
 
     def same(self, facts: dict[str, Any]) -> None:
         """Compare plain data with that of the first process; ValueError, on all, names what differs."""
@@ -189,10 +182,10 @@ class Team:
         self.total(differs)
         if differs.any():
             ranks = ", ".join(str(rank) for rank in np.flatnonzero(differs))
-            raise self.together(
+            raise together(
                 RuntimeError(
-                    f"after epoch {epoch} the weights or scores on rank {ranks} are not those on rank 0: something in "
-                    "the model, the loss, the optimizer or a callback depends on the process"
+                    f"after epoch {epoch} the weights, scores or generators on rank {ranks} are not those on rank 0: "
+                    "something in the model, the loss, the optimizer or a callback depends on the process"
                 )
             )
 
@@ -218,18 +211,13 @@ def agreed(team: Team | None) -> Iterator[None]:
     team.agree(error)
 
 
-def is_agreed(error: BaseException) -> bool:
-    """Whether all processes have raised an error, at the same place."""
-    return hasattr(error, _TOGETHER)
-
-
 @contextmanager
 def guarded(team: Team | None) -> Iterator[None]:
     """End the job by any error that only this process may have: the others would wait for it."""
     try:
         yield
     except BaseException as error:
-        if team is not None and not is_agreed(error):
+        if team is not None and not is_together(error):
             team.abort(error)
         raise
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastdrop.nn import buffers
 from fastdrop.nn.autograd import Array, backward, no_grad
-from fastdrop.nn.batch import batch_part
+from fastdrop.nn.batch import batch_part, drawn, together
 from fastdrop.nn.parallel import Team
 from fastdrop.nn.scores import Seen, seen_of
 from fastdrop.nn.tensor import Tensor, as_tensor
@@ -106,7 +106,7 @@ class Buckets:
 
     def expect(self, leaves: list[Tensor]) -> None:
         """Hear which leaves there are: send that, in a few numbers, and the loss."""
-        graph = [(self.positions.get(id(leaf), -1), leaf.array.shape) for leaf in leaves]
+        graph = [(self.positions.get(id(leaf), -1), leaf.array.shape) for leaf in leaves], drawn()
         known = zlib.crc32(repr(graph).encode()) >> 12  # 20 bits, whose squares a float64 adds up exactly
         correct = self.own.correct
         self.sent = np.array([self.own.loss, correct or 0, correct is None, known, known**2], np.float64)
@@ -152,10 +152,10 @@ class Buckets:
             self.request.Wait()
             loss, correct, classless, known, squares = (float(value) for value in self.sums)
             if not math.isfinite(loss):
-                raise self.team.together(self.diverged(loss / self.count))
+                raise together(self.diverged(loss / self.count))
             # The squares add up to that only where all are the same.
             if int(squares) * self.team.size != int(known) ** 2:
-                raise self.team.together(
+                raise together(
                     RuntimeError(
                         "the processes have called different layers for this batch; what a model does must not depend "
                         "on the examples that a process has"
@@ -184,17 +184,32 @@ def shared_step(
     """
     part = team.part(len(rows))
     own = rows[part.rows]
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    # Those that another optimizer may train too, in a callback.
+    trained = list({id(p): p for p in (*_of(optimizer), *model.parameters()) if p.requires_grad}.values())
+    drawn()
     with batch_part(part.shard, part.total):
         logits = model(as_tensor(X[own]))
         value = loss(logits, as_tensor(y[own]))
         found = seen_of(part, float(value.item()), logits.array, y[own])
         optimizer.zero_grad()
-        if value.node is None:
+        # What an optimizer that gathers gradients over steps has kept was added up before.
+        kept = [(p, p.grad) for p in trained if p.grad is not None]
+        for p, _ in kept:
+            p.grad = None
+        if not value.requires_grad:
             value.backward()  # says what is missing
         buckets = Buckets(team, trained, found, len(rows), diverged)
         with no_grad():
             backward(value, np.full_like(value.array, part.weight), watch=buckets)
     whole = buckets.finish()
+    for p, before in kept:
+        if p.grad is None:
+            p.grad = before
+        else:
+            p.grad.array += before.array
     optimizer.step()
     return whole
+
+
+def _of(optimizer: Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -116,8 +116,10 @@ def seeded(make: Any) -> nn.Module:
 
 
 def steps(make: str, count: str, batch: str, epochs: str) -> dict[str, Any]:
+    make, _, kind = make.partition("-")
     model = seeded(globals()[make])
-    return outcome(model, fit(model, int(count), batch=int(batch), epochs=int(epochs)))
+    more = {"optimizer": optim.Adam(model.parameters(), lr=1e-3)} if kind == "adam" else {}
+    return outcome(model, fit(model, int(count), batch=int(batch), epochs=int(epochs), **more))
 
 
 def unseeded() -> dict[str, Any]:
@@ -178,6 +180,69 @@ def kinds() -> dict[str, Any]:
     return found
 
 
+class Gathers(optim.SGD):
+    """Steps on the gradients of two batches."""
+
+    calls = 0
+
+    def zero_grad(self, *args: Any, **kwargs: Any) -> None:
+        self.calls += 1
+        if self.calls % 2:
+            super().zero_grad(*args, **kwargs)
+
+    def step(self) -> None:
+        if not self.calls % 2:
+            super().step()
+
+
+class Also(nn.Callback):
+    """Trains what the run's optimizer does not."""
+
+    def __init__(self, optimizer: optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def on_batch_end(self, epoch: int, seen: int) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+class Plain:
+    """All that a callback needs."""
+
+    def on_batch_end(self, epoch: int, seen: int) -> None: ...
+
+    def on_epoch_end(self, history: nn.History, model: nn.Module) -> None: ...
+
+    def on_run_end(self, history: nn.History, model: nn.Module) -> None: ...
+
+
+class Alone(nn.Module):
+    """A loss that is a parameter, and what fit takes for logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(np.ones((), np.float32))
+
+    def forward(self, input: Any) -> nn.Tensor:
+        return nn.tensor(np.zeros((len(input), 4), np.float32))
+
+
+def unusual() -> dict[str, Any]:
+    """Ways to train that are rare, and right."""
+    found = {}
+    model = seeded(mlp)
+    found["gathered"] = outcome(model, fit(model, optimizer=Gathers(model.parameters(), lr=0.01)))
+    model = seeded(mlp)
+    first, *others = model.parameters()
+    callbacks = [Also(optim.SGD(others, lr=0.01)), Plain()]
+    found["two optimizers"] = outcome(model, fit(model, optimizer=optim.SGD([first], lr=0.01), callbacks=callbacks))
+    model = seeded(Alone)
+    history = fit(model, 28, epochs=2, optimizer=optim.SGD(model.parameters(), lr=0.1), loss=lambda *_: model.weight,
+                  validation=None)  # fmt: skip
+    found["loss is a parameter"] = outcome(model, history)
+    return found
+
+
 def resumed(path: str, epochs: str = "4") -> dict[str, Any]:
     """With a checkpoint on rank 0's disk alone."""
     model = seeded(mlp)
@@ -225,6 +290,26 @@ def errors() -> dict[str, Any]:
             x = nn.as_tensor(input).reshape(len(input), 64)
             return self.a(x) if RANK == 0 else self.b(x)
 
+    class Draws(nn.Callback):
+        def on_epoch_end(self, history: nn.History, model: nn.Module) -> None:
+            if RANK == 0:
+                fastdrop.default_generator().mask(1)
+
+    class Looks(nn.Module):
+        """Drops or not, by what the examples are."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 4)
+
+        def forward(self, input: Any) -> nn.Tensor:
+            x = nn.as_tensor(input).reshape(len(input), 64)
+            h = self.layer(x)
+            return nn.functional.dropout(h, 0.5) if x.array[0, 0] > images(127)[0][:, 0, 0, 0].mean() else h
+
+    attempt("draws", lambda: fit(mlp(), callbacks=[Draws()]))
+    attempt("looks", lambda: fit(Looks()))
+    attempt("one example left", lambda: fit(cnn(), 15, epochs=1))
     attempt("epochs", lambda: fit(mlp(), epochs=1 + RANK))
     attempt("data", lambda: fit(mlp(), 127 if RANK == 0 else 126))
     attempt("a check on one rank", lambda: fit(mlp(), epochs=0 if RANK else 1))
@@ -233,6 +318,7 @@ def errors() -> dict[str, Any]:
     attempt("drift", lambda: fit(model := mlp(), callbacks=[Drifts(model)]))
     attempt("layers", lambda: fit(Chooses()))
     attempt("no folder", lambda: fit(mlp(), checkpoint="no/such/folder/run"))
+    attempt("no such name", lambda: fit(mlp(), checkpoint="no\udce9/such/run"))
     return found
 
 

@@ -17,6 +17,7 @@ TOLERANCE_OF_PAIRS = 3e-4
 
 NETWORKS = {
     "every step of 100": (("mlp", 127, 127, 100), TOLERANCE),
+    "Adam": (("mlp-adam", 127, 127, 100), TOLERANCE),
     "uneven batches, and one of one example": (("mlp", 127, 14, 10), TOLERANCE),
     "batch norm and Dropout2d": (("cnn", 60, 60, 100), TOLERANCE),
     "batch norm, with batches of two": (("cnn", 128, 14, 10), TOLERANCE_OF_PAIRS),
@@ -49,6 +50,18 @@ def test_every_kind_of_noise_is_that_of_one_process(jobs: Jobs) -> None:
         tolerance = TOLERANCE_OF_PAIRS if "batch-norm" in name else TOLERANCE
         for found in ranks:
             np.testing.assert_allclose(found[name], expected, rtol=tolerance, err_msg=name)
+
+
+def test_what_is_rare_is_right(jobs: Jobs) -> None:
+    (alone,) = jobs.program(1, "unusual")
+    ranks = jobs.program(2, "unusual")
+    for name, expected in alone.items():
+        for found in ranks:
+            kinds = ["loss"] if name == "loss is a parameter" else ["loss", "val_loss"]
+            for kind in kinds:
+                theirs = [[epoch[kind] for epoch in each[name]["history"]] for each in (found, alone)]
+                np.testing.assert_allclose(*theirs, rtol=TOLERANCE, err_msg=name)
+            assert found[name]["digest"] == ranks[0][name]["digest"] and expected["history"]
 
 
 def test_the_same_number_of_processes_gives_the_same_bits(jobs: Jobs) -> None:
@@ -100,7 +113,13 @@ def test_errors_are_raised_on_all(jobs: Jobs) -> None:
     assert zero["divergence"] == one["divergence"]
     assert zero["divergence"].startswith("FloatingPointError: the loss is nan in epoch 1, batch 2")
     assert zero["drift"] == one["drift"]
-    assert "after epoch 1 the weights or scores on rank 1 are not those on rank 0" in zero["drift"]
+    assert "after epoch 1 the weights, scores or generators on rank 1 are not those on rank 0" in zero["drift"]
     assert zero["layers"] == one["layers"] and "have called different layers" in zero["layers"]
+    for name in ("draws", "looks", "one example left"):
+        assert zero[name] == one[name]
+    assert "weights, scores or generators on rank 1 are not those on rank 0" in zero["draws"]
+    assert "have called different layers" in zero["looks"]
+    assert "more than 1 value per channel when training, got one in all" in zero["one example left"]
+    assert zero["no such name"].startswith("FileNotFoundError") and "rank 0 of 2 failed" in one["no such name"]
     assert zero["no folder"].startswith("FileNotFoundError: no/such/folder")
     assert one["no folder"] == "RankFailed: rank 0 of 2 failed: " + zero["no folder"]
