@@ -92,7 +92,8 @@ def follow(comm: Any, hear: Callable[[Run], None] = lambda run: None) -> None:
             return
         if "dataset" in told:
             dataset = _received(team, told["dataset"])
-        elif dataset is not None:
+        else:
+            assert dataset is not None  # it comes first
             run = Run(**told["run"])
             hear(run)
             try:

@@ -224,18 +224,29 @@ def fit(
     generators that were not seeded take the file's. The values of the data, and the loss, are not compared.
     It is a safetensors file, written beside its place, flushed and renamed; one run at a time may use it.
 
-    *What is guaranteed with a communicator*: each process computes a part of every batch, as even as can be, and
-    layers drop what they would drop in the whole batch, so that any number of processes takes the steps of one, up to
-    the rounding of sums; the same number takes the same steps to the bit. That holds where `loss` is a plain mean over
-    examples (not over weighted or ignored ones). Gradients are added up in buckets while backward goes on. All
-    processes have the same weights, to the bit, which is compared after each epoch; the same history; and their
-    callbacks hear the same, and may each end the run.
+    *What is guaranteed with a communicator*: each process computes a part of every batch, as even as can be, and the
+    layers and functions of fastdrop.nn, on the thread that calls this, drop what they would drop in the whole batch. So
+    any number of processes takes the steps of one, up to the rounding of sums; the same number takes the same steps to
+    the bit. Rounding grows as it does between machines: over 100 steps losses of small networks stayed within 3e-7 of
+    themselves under SGD and Adam; batch normalisation of two examples, and long runs of Adam, move them further. All of
+    it holds where `loss` is a plain mean over examples (not over weighted or ignored ones). Gradients are added up in
+    buckets while backward goes on. All processes have the same weights and generators, which is compared after each
+    epoch; the same history; and their callbacks hear the same, and may each end the run.
 
     At the beginning all take over what the first process has: weights, buffers, the optimizer's state and options, the
     states of generators. Only the first shows progress, and reads and writes `checkpoint`, on whose content the number
     of processes has no influence: a run may go on with another. Every process holds all of `data`, which is compared
-    by samples. An error that only one process meets ends the job, by ``comm.Abort``, after it was printed there.
-    Each process has threads of its own: ``OMP_NUM_THREADS=1`` keeps several on a machine out of each other's way.
+    by samples.
+
+    Layers take axis 0 for the examples, or the one that their arguments name; for a model that gives them something else
+    there are ``fastdrop.nn.batch.along(axis)`` and, for weights that it drops, ``undivided()``. What a model draws by
+    itself (``fastdrop.dropout``, ``nn.randn``, a generator's mask) is no slice of anything. Which layers are called must
+    not depend on the examples.
+
+    Wrong arguments, a checkpoint's errors, and a loss that is not finite are raised on all. An error in the model, the
+    loss or a callback ends the job, by ``comm.Abort``, after it was printed. Outside of this function a process that
+    fails leaves the others waiting, unless the script is started as ``mpiexec -n N python -m mpi4py script.py``. Each
+    process has threads of its own: ``OMP_NUM_THREADS=1`` keeps several on a machine out of each other's way.
 
     Examples
     --------
