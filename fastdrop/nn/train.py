@@ -238,10 +238,10 @@ def fit(
     of processes has no influence: a run may go on with another. Every process holds all of `data`, which is compared
     by samples.
 
-    Layers take axis 0 for the examples, or the one that their arguments name; for a model that gives them something else
-    there are ``fastdrop.nn.batch.along(axis)`` and, for weights that it drops, ``undivided()``. What a model draws by
-    itself (``fastdrop.dropout``, ``nn.randn``, a generator's mask) is no slice of anything. Which layers are called must
-    not depend on the examples.
+    Layers take axis 0 for the examples, or the one that their arguments name; for a model that gives them something
+    else there are ``fastdrop.nn.batch.along(axis)`` and, for weights that it drops, ``undivided()``. What a model draws
+    by itself (``fastdrop.dropout``, ``nn.randn``, a generator's mask) is no slice of anything. Which layers are called
+    must not depend on the examples.
 
     Wrong arguments, a checkpoint's errors, and a loss that is not finite are raised on all. An error in the model, the
     loss or a callback ends the job, by ``comm.Abort``, after it was printed. Outside of this function a process that

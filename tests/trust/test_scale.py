@@ -49,18 +49,25 @@ def test_a_slow_network_takes_all_but_the_first_share():
     assert closed_form(STEP, SLOW, 4, 1.0) == pytest.approx(1.0 + 2.0 / 8 + sums + 0.25)
 
 
+def test_buckets_are_those_of_pytorch():
+    """What its own log said of the MLP: 2,595,240 and 2,512,000 bytes."""
+    sizes = [4 * n for n in (10, 8000, 800, 640_000, 800, 627_200)]  # biases and weights, from the last layer on
+    parts = buckets([(float(size), 1.0) for size in sizes], 25.0 * 2**20)
+    assert [many for many, _ in parts] == [2_595_240, 2_512_000]
+
+
 def test_buckets_hold_all():
     for size in (1.0, 3e6, 1e9):
         parts = buckets(STEP.gradients, size)
         assert sum(many for many, _ in parts) == 8 * 2.0**20 and parts[-1][1] == 1.0
-        assert all(many >= size for many, _ in parts[:-1])
+        assert all(many >= size for many, _ in parts[1:-1]) and parts[0][0] == 2.0**20
 
 
-def test_the_line_through_sums():
-    true = Network("", 2e-4, 5e8)
-    sums = {str(size): true.all_reduce(size, 2) for size in (1 << 16, 1 << 20, 1 << 26)}
-    found = measured.network_here({"sums": sums})
-    assert found.latency == pytest.approx(true.latency) and found.bandwidth == pytest.approx(true.bandwidth)
+def test_sums_are_what_was_measured():
+    two = measured.network_here({"sums": {"1048576": 0.002, "65536": 0.001, "67108864": 0.05}})
+    assert two.all_reduce(1.0, 2) == two.all_reduce(65536.0, 2) == 0.001
+    assert two.all_reduce(2.0**20, 2) == pytest.approx(0.002) and two.all_reduce(2.0**27, 2) == pytest.approx(0.1)
+    assert not two.beside and two.all_reduce(1e6, 1) == 0.0
 
 
 def test_the_page_says_what_was_measured():

@@ -15,7 +15,7 @@ import numpy as np
 
 from trust import record
 
-from .model import Network, Step
+from .model import Measured, Step
 from .worker import SETTINGS, VARIANTS
 
 __all__ = ["FOLDER", "RANKS", "measure", "network_here", "step_of"]
@@ -75,6 +75,7 @@ def measure(tell: Callable[[str], None] = print) -> Path:
             kept = figures.setdefault(network, {"p": found["p"], "examples": found["examples"], "ranks": {}})
             kept["gradients"] = found["gradients"]
             kept["ranks"][str(ranks)] = _summary(found)
+            kept["pytorch"] = found["pytorch"]
             if "sums" in found:
                 kept["sums"] = found["sums"]
             steps = ", ".join(f"{v} {kept['ranks'][str(ranks)][v]['step'] * 1e3:,.1f}" for v in VARIANTS)
@@ -82,13 +83,10 @@ def measure(tell: Callable[[str], None] = print) -> Path:
     return record.write("measured", "make scale", time.monotonic() - started, figures, FOLDER)
 
 
-def network_here(figures: Figures) -> Network:
-    """Latency and bandwidth of this machine's two ranks: the line through what sums took, in relative error."""
-    sizes, seconds = (np.array(list(map(float, column))) for column in zip(*figures["sums"].items()))
-    # Of two ranks a sum takes 2 latencies and its bytes once.
-    lines = np.stack([2 / seconds, sizes / seconds], axis=1)
-    latency, per_byte = np.linalg.lstsq(lines, np.ones(len(sizes)), rcond=None)[0]
-    return Network("two ranks here", max(float(latency), 0.0), float(1 / per_byte), beside=False)
+def network_here(figures: Figures) -> Measured:
+    """This machine's two ranks, whose sums take the time of those who compute."""
+    sums = tuple(sorted((float(size), seconds) for size, seconds in figures["sums"].items()))
+    return Measured("two ranks here", 0.0, 0.0, False, sums)
 
 
 def step_of(figures: Figures, variant: str, spread: float) -> Step:

@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-__all__ = ["NETWORKS", "Network", "Step", "buckets", "closed_form", "simulate"]
+__all__ = ["NETWORKS", "Measured", "Network", "Step", "buckets", "closed_form", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,27 @@ class Network:
         return 2 * math.ceil(math.log2(ranks)) * self.latency + 2 * (ranks - 1) / ranks * size / self.bandwidth
 
 
+@dataclass(frozen=True)
+class Measured(Network):
+    """Two ranks whose sums were timed: (bytes, seconds), by bytes. In between, and beyond, along straight lines."""
+
+    sums: tuple[tuple[float, float], ...] = ()
+
+    def all_reduce(self, size: float, ranks: int) -> float:
+        """Seconds to sum `size` bytes over the two.
+
+        >>> two = Measured("", 0.0, 0.0, sums=((2.0, 1.0), (4.0, 3.0)))
+        >>> [two.all_reduce(size, 2) for size in (1.0, 3.0, 8.0)], two.all_reduce(3.0, 1)
+        ([1.0, 2.0, 6.0], 0.0)
+        """
+        if ranks == 1:
+            return 0.0
+        (many, longest) = self.sums[-1]
+        if size > many:
+            return longest * size / many
+        return float(np.interp(size, *zip(*self.sums)))
+
+
 #: Round figures of what machines are connected by; latencies are those of a message through the library.
 NETWORKS = (Network("10 Gbit/s Ethernet", 30e-6, 1.1e9), Network("200 Gbit/s InfiniBand", 3e-6, 22e9))
 
@@ -76,8 +97,14 @@ class Step:
         return self.forward + self.backward + self.optimizer
 
 
+#: Bytes of PyTorch's first bucket, which is small so that sums start soon.
+FIRST = float(1 << 20)
+
+
 def buckets(gradients: Sequence[tuple[float, float]], size: float) -> list[tuple[float, float]]:
-    """Gradients gathered to buckets of at least `size` bytes, but for the last; each is there with its last gradient.
+    """Gradients gathered to buckets of at least `size` bytes, but for the first and the last.
+
+    Each is there with its last gradient. This is how PyTorch's DistributedDataParallel gathers them.
 
     >>> buckets([(2.0, 0.5), (3.0, 0.75), (1.0, 1.0)], 4.0)
     [(5.0, 0.75), (1.0, 1.0)]
@@ -86,7 +113,7 @@ def buckets(gradients: Sequence[tuple[float, float]], size: float) -> list[tuple
     held = 0.0
     for i, (many, when) in enumerate(gradients):
         held += many
-        if held >= size or i == len(gradients) - 1:
+        if held >= (size if made else min(FIRST, size)) or i == len(gradients) - 1:
             made.append((held, when))
             held = 0.0
     return made

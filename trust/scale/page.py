@@ -36,19 +36,18 @@ NAMES = {"none": "no dropout", "pytorch": "PyTorch's", "fastdrop": "fastdrop's"}
 TITLES = {"mlp": "MLP 784-800-800-10", "bert": "BERT-base encoder"}
 
 
-def on_cores(steps: dict[str, Step], variant: str) -> Step:
-    """A step of a rank with CORES cores.
+def on_cores(steps: dict[str, Step], variant: str, drawing_cores: int) -> Step:
+    """A step of a rank with CORES cores, of which `drawing_cores` draw PyTorch's masks.
 
-    All that is no dropout takes 1 / CORES of the time. PyTorch draws its masks on one core whatever there are; the rest
-    of its dropout, and all of fastdrop's, moves memory: 1 / SERVED. PyTorch's drawing is what its forward takes longer
-    than fastdrop's.
+    All that is no dropout takes 1 / CORES of the time. PyTorch's drawing is what its forward takes longer than
+    fastdrop's; the rest of its dropout, and all of fastdrop's, moves memory: 1 / SERVED.
     """
     none, own, ours = steps["none"], steps[variant], steps["fastdrop"]
     drawing = max(own.forward - ours.forward, 0.0) if variant == "pytorch" else 0.0
     moving = [max(own.forward - drawing - none.forward, 0.0), max(own.backward - none.backward, 0.0)]
     return replace(
         none,
-        forward=none.forward / CORES + drawing + moving[0] / SERVED,
+        forward=none.forward / CORES + drawing / drawing_cores + moving[0] / SERVED,
         backward=none.backward / CORES + moving[1] / SERVED,
         optimizer=none.optimizer / CORES,
     )
@@ -59,10 +58,10 @@ def _ms(seconds: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def _cost(steps: dict[str, Step], variant: str, network: Network, ranks: int) -> str:
-    """What dropout adds to a step, in percent of one without."""
-    took = {v: simulate(steps[v], network, ranks, BUCKET, steps=200) for v in ("none", variant)}
-    return f"{100 * (took[variant] / took['none'] - 1):.1f}"
+def _costs(none: Step, own: Step, network: Network) -> list[str]:
+    """What dropout adds to a step on more and more ranks, in percent of one without."""
+    took = [[simulate(step, network, ranks, BUCKET, steps=200) for ranks in MANY] for step in (none, own)]
+    return [f"{100 * (with_it / without - 1):.1f}" for without, with_it in zip(*took)]
 
 
 def _measured(figures: Figures) -> Iterator[str]:
@@ -107,24 +106,59 @@ def _costs_here(figures: Figures) -> Iterator[str]:
     yield table(["network", "ranks", "PyTorch's dropout, % of a step without", "fastdrop's, %"], rows)
 
 
-def _costs_simulated(figures: Figures, many_cores: bool) -> Iterator[str]:
+def _costs_simulated(figures: Figures) -> Iterator[str]:
     rows = []
     for name, of in figures.items():
         steps = {variant: step_of(of, variant, SPREAD) for variant in VARIANTS}
-        if many_cores:
-            steps = {variant: on_cores(steps, variant) for variant in VARIANTS}
         for network in NETWORKS:
             for variant in VARIANTS[1:]:
-                costs = [_cost(steps, variant, network, ranks) for ranks in MANY]
-                rows.append([TITLES[name], network.name, NAMES[variant], *costs])
-    yield table(["network", "connected by", "dropout", *(f"{n} rank{'s' * (n > 1)}, %" for n in MANY)], rows)
+                rows.append(
+                    [TITLES[name], network.name, NAMES[variant], *_costs(steps["none"], steps[variant], network)]
+                )
+    yield table(["network", "connected by", "dropout", *_heads()], rows)
+
+
+def _costs_on_cores(figures: Figures) -> Iterator[str]:
+    rows = []
+    for name, of in figures.items():
+        steps = {variant: step_of(of, variant, SPREAD) for variant in VARIANTS}
+        none = on_cores(steps, "none", 1)
+        for network in NETWORKS:
+            for words, variant, cores in (
+                ("PyTorch's, drawn on one core", "pytorch", 1),
+                ("PyTorch's, drawn on all", "pytorch", CORES),
+                ("fastdrop's", "fastdrop", 1),
+            ):
+                costs = _costs(none, on_cores(steps, variant, cores), network)
+                rows.append([TITLES[name], network.name, words, *costs])
+    yield table(["network", "connected by", "dropout", *_heads()], rows)
+
+
+def _heads() -> list[str]:
+    return [f"{ranks} rank{'s' * (ranks > 1)}, %" for ranks in MANY]
+
+
+def _sums(figures: Figures) -> Iterator[str]:
+    """What sums took, alone."""
+    sizes = list(figures["mlp"]["sums"])
+    rows = [[TITLES[name], *(f"{1e3 * of['sums'][size]:.1f}" for size in sizes)] for name, of in figures.items()]
+    yield table(["in the run of", *(f"{int(size) / 2**20:g} MiB, ms" for size in sizes)], rows)
+
+
+def _misfit(figures: Figures) -> str:
+    """How far the formula is from what two ranks took without dropout."""
+    told = []
+    for name, of in figures.items():
+        measured = of["ranks"]["2"]["none"]["step"]
+        off = closed_form(step_of(of, "none", of["ranks"]["1"]["spread"]), network_here(of), 2, BUCKET) / measured - 1
+        told.append(f"{abs(100 * off):.0f} % {'more' if off > 0 else 'less'} for the {TITLES[name].split()[0]}")
+    return " and ".join(told)
 
 
 def page(found: Figures) -> str:
     """The page's text."""
     figures, e = found["figures"], found["environment"]
     mlp, bert = figures["mlp"], figures["bert"]
-    here = {name: network_here(of) for name, of in figures.items()}
     spreads = {name: 100 * of["ranks"]["1"]["spread"] for name, of in figures.items()}
     parts = [
         f"""# Beyond one process: what a step takes, and dropout in it
@@ -141,7 +175,7 @@ ranks is **simulated**, or computed by a **formula**, and says so. `{found["comm
 - The encoder of BERT-base: 12 layers, d = 768, 12 heads, 3072 in between, p = {bert["p"]:g} on attention weights and in three places
   of each layer, {bert["examples"]} sequences of {TOKENS} tokens a rank, {sum(bert["gradients"]) / 1e6:,.0f} MB of gradients.
 
-Both are PyTorch's own modules in float32 with AdamW, under `DistributedDataParallel` over gloo on 2 ranks; "fastdrop's" is the same
+Both are PyTorch's own modules{" (" + bert["pytorch"] + ")" if "pytorch" in bert else ""} in float32 with AdamW and a linear layer at the end, under `DistributedDataParallel` over gloo on 2 ranks; "fastdrop's" is the same
 program within `fastdrop.torch.enabled(shard=...)`. Each rank has as many examples whatever the number of ranks.
 
 ## Measured, and what the model says of the same
@@ -149,11 +183,15 @@ program within `fastdrop.torch.enabled(shard=...)`. Each rank has as many exampl
 Milliseconds a step: medians, with quartiles; {bert["ranks"]["1"]["rounds"]} steps of each kind for BERT and {mlp["ranks"]["1"]["rounds"]} for the MLP, in turns.
 """,
         *_measured(figures),
+        """
+Two ranks that share a machine without a core to spare sum their gradients on the cores that compute, so here sums take the ranks' own
+time: step = F + B + c_1 + c_2 + ... + optimizer, in the words of the model below. What sums take, c, was measured alone, and is read off along straight
+lines:
+""",
+        *_sums(figures),
         f"""
-Two ranks that share a machine without a core to spare sum their gradients on the cores that compute, so here sums
-take the ranks' own time. Gloo's sums, measured alone, give a latency of {here["bert"].latency * 1e6:.0f} us and {here["bert"].bandwidth / 1e9:.2f} GB/s (and
-{here["mlp"].latency * 1e6:.0f} us and {here["mlp"].bandwidth / 1e9:.2f} GB/s in the MLP's run); the formula and the simulation take these, and the times of 1 rank. What they
-miss is what two ranks take from each other: caches, memory bandwidth, and other programs of a shared machine.
+By that formula a step without dropout on 2 ranks takes {_misfit(figures)} than it did. What it misses is what two
+ranks take from each other, caches and memory bandwidth, and what other programs of a shared machine do.
 
 What dropout adds to a step, as the median (and quartiles) over rounds in which each kind had its turn:
 """,
@@ -161,13 +199,13 @@ What dropout adds to a step, as the median (and quartiles) over rounds in which 
         f"""
 ## The model
 
-A rank runs forward (F) and backward (B). Gradients are gathered in buckets of {BUCKET / 2**20:.0f} MiB (PyTorch's), in the order in which
+A rank runs forward (F) and backward (B). Gradients are gathered in buckets of 1 MiB, for the first, and {BUCKET / 2**20:.0f} MiB (PyTorch's), in the order in which
 backward makes them, which is taken to be at one rate of bytes. Bucket k is full after a share r_k of backward, and takes
 
     c_k = 2 ceil(log2 N) latency + 2 (N - 1)/N bytes_k / bandwidth
 
-to sum over N ranks (Rabenseifner's algorithm: Thakur, Rabenseifner, Gropp, IJHPCA 19, 2005). Sums run one after the other
-beside backward, so that
+to sum over N ranks (Rabenseifner's algorithm, of MPI libraries: Thakur, Rabenseifner, Gropp, IJHPCA 19, 2005; gloo goes around a ring, which has
+2 (N - 1) latencies and the same bytes). Sums run one after the other beside backward, so that
 
     step = max(F + B, F + max_k (r_k B + c_k + c_k+1 + ...)) + optimizer
 
@@ -176,20 +214,23 @@ to step and rank to rank, and m the mean of the largest of N normal numbers. The
 and starts each sum when the last rank is ready for it. For the two ranks above s is what 1 rank had here ({spreads["mlp"]:.0f} % for the
 MLP, {spreads["bert"]:.0f} % for BERT: this machine is shared); below it is assumed to be {100 * SPREAD:.0f} %.
 
+F, B and the optimizer's time are the medians on 1 rank without dropout; a dropout adds the medians of the differences to F and B, 0 where noise made one
+negative, and nothing to the optimizer. {" ".join(f"{n.name} stands for {1e6 * n.latency:.0f} us and {n.bandwidth / 1e9:g} GB/s." for n in NETWORKS)}
+
 ![A step's time against the number of ranks](scale/steps.png)
 
 ## Simulated: what dropout adds on more ranks
 
-In percent of the same step without dropout. Where the sums take longer than backward, dropout in backward hides behind them, and
-where the network is quick a step is all computation, as on 1 rank.
+In percent of the same step without dropout. Sums make a step longer, and so dropout's share of it smaller; what dropout adds in backward can hide behind
+sums that take longer than backward, but most of it is in forward.
 """,
-        *_costs_simulated(figures, False),
+        *_costs_simulated(figures),
         f"""
-The same for ranks of {CORES} cores. This is more guess than the table above: everything but dropout is taken to be {CORES} times as fast; PyTorch
-draws masks on one core however many there are (it takes a lock around its generator); what remains of its dropout, and all of
-fastdrop's, is taken to be {SERVED} times as fast, since it moves memory. 1 rank is simulated here too.
+The same for ranks of {CORES} cores. This is more guess than the table above: everything but dropout is taken to be {CORES} times as fast. PyTorch draws
+masks on one core on most processors (seen here: AMD's), and on all of them on Intel's, with MKL; what remains of its dropout, and all
+of fastdrop's, is taken to be {SERVED} times as fast, since it moves memory.
 """,
-        *_costs_simulated(figures, True),
+        *_costs_on_cores(figures),
         """
 ## What is left out
 

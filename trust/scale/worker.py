@@ -94,7 +94,7 @@ def _steps(name: str) -> dict[str, Any]:
             if i:  # the first makes memory, and DDP its buckets
                 times[str(variant)].append(tuple(b - a for a, b in itertools.pairwise(stamps)))
     weights = [parameter.numel() * parameter.element_size() for parameter in reversed(list(model.parameters()))]
-    return {"p": p, "examples": batch, "seconds": times, "gradients": weights}
+    return {"pytorch": torch.__version__, "p": p, "examples": batch, "seconds": times, "gradients": weights}
 
 
 def _sums() -> dict[str, float]:
