@@ -105,8 +105,14 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     ------
     OSError
         Where that cannot be done.
+    ValueError
+        Where its name has bytes that are no UTF-8: reports hold it.
     """
     path = Path(folder).expanduser()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{ascii(str(path))} has bytes that are no UTF-8: name another folder") from None
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path):
         return path

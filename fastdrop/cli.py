@@ -202,12 +202,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = next((word for word in given if not word.startswith("-")), None)
     place = launched()
     # Whichever process is the first to give a status ends a job: it has to be the one that says why.
-    follows = asked == "mnist" and place is not None and place.rank > 0
+    follows = place is not None and place.rank > 0
     try:
         with _silent() if follows else nullcontext():
             args = _parser(asked).parse_args(given)
     except SystemExit as stop:
-        return 0 if follows else int(stop.code or 0)
+        return OK if follows else int(stop.code or 0)
+    if follows and args.command != "mnist":
+        return OK  # rank 0 does what one process can do
     try:
         if args.command == "info":
             return info()

@@ -89,7 +89,7 @@ class Shard:
 
     def __repr__(self) -> str:
         more = ", interleaved=True" if self.interleaved else ""
-        return f"Shard(axis={self.axis}, rank={self.rank}, size={self.size}{more})"
+        return f"Shard(axis={self.axis}, rank={self.rank}, size={shown(self.size)}{more})"
 
 
 def check_shards(shard: Shard | Sequence[Shard] | None) -> tuple[Shard, ...]:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastdrop._files import remove_parts, whole_file
+from fastdrop._files import check_folder, remove_parts, whole_file
 
 
 def test_the_folder_is_flushed_after_the_rename(tmp_path, monkeypatch):
@@ -49,3 +49,9 @@ def test_the_parts_of_neighbours_stay(tmp_path):
     remove_parts(tmp_path / "a.b")
     assert {entry.name for entry in tmp_path.iterdir()} == set(names[1:])
     remove_parts(tmp_path / "no" / "folder")
+
+
+def test_a_folder_whose_name_is_no_utf_8(tmp_path):
+    with pytest.raises(ValueError, match=r"o\\udce9' has bytes that are no UTF-8"):
+        check_folder(tmp_path / "o\udce9")
+    assert not list(tmp_path.iterdir())

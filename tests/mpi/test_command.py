@@ -74,6 +74,11 @@ def test_help_is_told_once(jobs: Jobs) -> None:
     assert text.count("mpiexec -n 4 fastdrop mnist --full") == 1
 
 
+def test_what_one_process_can_do_is_done_once(jobs: Jobs) -> None:
+    code, text, _ = jobs.run(2, "-m", "fastdrop", "info")
+    assert code == 0 and text.count("instruction set") == 1
+
+
 def test_a_launcher_of_another_library_is_named(jobs: Jobs) -> None:
     """As where one library's mpiexec has started processes that load another's: each is alone."""
     code, _, errors = jobs.run(1, "-c", ALONE, "mnist", "--offline")
