@@ -112,7 +112,7 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{ascii(str(path))} has bytes that are no UTF-8: name another folder") from None
+        raise ValueError(f"{str(path)!a} has bytes that are no UTF-8: name another folder") from None
     path.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path):
         return path
