@@ -26,13 +26,18 @@ SIZES = ("--train-size", "300", "--epochs", "12", "--seeds", "2", "--jobs", "2",
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL to send")
 
 
-def start(folder: Path, *argv: str) -> subprocess.Popen[bytes]:
+def alone(folder: Path) -> dict[str, str]:
+    """An environment that knows of no data."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "HOME": str(folder)}
     environment.pop("FASTDROP_DATA", None)
+    return environment
+
+
+def start(folder: Path, *argv: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "fastdrop", "mnist", *argv],
         cwd=folder,
-        env=environment,
+        env=alone(folder),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -118,7 +123,7 @@ def test_a_full_disk_ends_it_cleanly(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", limited, "mnist", *STUDY, *SIZES],
         cwd=tmp_path,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)},
+        env=alone(tmp_path),
         capture_output=True,
         text=True,
         check=False,
