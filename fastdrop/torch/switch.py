@@ -8,6 +8,7 @@ the dropout within C++ (LSTM, attention), TorchScript, and functions imported un
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import threading
 import warnings
@@ -172,30 +173,57 @@ class _Switch:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.stays = False
-        self.blocks = 0
+        self.stays_shard: Parts = None  # of `enable`
+        #: Who wants it besides, in the order they came, and their parts: blocks of threads end in any order.
+        self.blocks: dict[object, Parts] = {}
         self.library: torch.library.Library | None = None
-        #: Which part of the whole the inputs of torch.nn.functional's functions are: for `enable`, and for blocks.
-        self.stays_shard: Parts = None
-        self.block_shard: Parts = None
+        #: Which part of the whole the inputs of torch.nn.functional's functions are. The compiler guards on it.
+        self.shard: Parts = None
 
-    @property
-    def shard(self) -> Parts:
-        return self.stays_shard if self.block_shard is None else self.block_shard
-
-    def change(self, stays: bool | None = None, blocks: int = 0) -> None:
+    def stay(self, stays: bool, shard: Parts = None) -> None:
         with self.lock:
-            self.stays = self.stays if stays is None else stays
-            self.blocks += blocks
-            if (self.stays or self.blocks > 0) != (self.library is not None):
-                if self.library is None:
-                    self._replace(ORIGINALS, _FUNCTIONS)
-                    self.library = self._override()
-                else:
-                    self._replace(_FUNCTIONS, ORIGINALS)
-                    self.library._destroy()
-                    self.library = None
-                for op, _ in _OPERATORS:  # where it was decided which kernel a trace takes
-                    op._dispatch_cache.clear()
+            self.stays, self.stays_shard = stays, shard
+            self._change()
+
+    def begin(self, block: object, shard: Parts) -> None:
+        with self.lock:
+            self.blocks[block] = shard
+            self._change()
+
+    def end(self, block: object) -> None:
+        with self.lock:
+            del self.blocks[block]
+            self._change()
+
+    def _change(self) -> None:
+        """What follows from the above."""
+        given = [shard for shard in self.blocks.values() if shard is not None]
+        self.shard = given[-1] if given else self.stays_shard
+        if (self.stays or bool(self.blocks)) != (self.library is not None):
+            if self.library is None:
+                self._replace(ORIGINALS, _FUNCTIONS)
+                self.library = self._override()
+            else:
+                self._replace(_FUNCTIONS, ORIGINALS)
+                self.library._destroy()
+                self.library = None
+            for op, _ in _OPERATORS:  # where it was decided which kernel a trace takes
+                op._dispatch_cache.clear()
+        if self.shard is not None:
+            self._let_the_compiler_look()
+
+    @staticmethod
+    def _let_the_compiler_look() -> None:
+        """See to it that the compiler looks into our functions, where it finds the part, and guards on it.
+
+        It does not where it takes them for PyTorch's: when it is first imported, it lists what is in PyTorch's places.
+        """
+        rules = importlib.import_module("torch._dynamo.trace_rules").get_torch_obj_rule_map()
+        mistaken = [name for name, function in _FUNCTIONS.items() if function in rules]
+        for name in mistaken:
+            rules[ORIGINALS[name]] = rules.pop(_FUNCTIONS[name])
+        if mistaken:  # what it made of them has to be forgotten
+            importlib.import_module("torch._dynamo").reset()
 
     @staticmethod
     def _replace(old: dict[str, _Kernel], new: dict[str, _Kernel]) -> None:
@@ -216,6 +244,12 @@ class _Switch:
 
 
 _switch = _Switch()
+
+
+def _taken(shard: Parts) -> Parts:
+    """The argument `shard`; None for no part at all."""
+    check_parts(shard)
+    return shard or None
 
 
 def enable(shard: Parts = None) -> None:
@@ -255,9 +289,7 @@ def enable(shard: Parts = None) -> None:
     >>> y = torch.nn.functional.dropout(torch.ones(1000), 0.5)  # by fastdrop
     >>> fastdrop.torch.disable()
     """
-    check_parts(shard)
-    _switch.stays_shard = shard
-    _switch.change(stays=True)
+    _switch.stay(True, _taken(shard))
 
 
 def disable() -> None:
@@ -268,8 +300,7 @@ def disable() -> None:
     >>> import fastdrop.torch
     >>> fastdrop.torch.disable()
     """
-    _switch.stays_shard = None
-    _switch.change(stays=False)
+    _switch.stay(False)
 
 
 @contextmanager
@@ -287,12 +318,9 @@ def enabled(shard: Parts = None) -> Iterator[None]:
     >>> with fastdrop.torch.enabled():
     ...     y = torch.nn.functional.dropout(torch.ones(1000), 0.5)
     """
-    check_parts(shard)
-    before = _switch.block_shard
-    _switch.block_shard = before if shard is None else shard
-    _switch.change(blocks=1)
+    block, shard = object(), _taken(shard)
+    _switch.begin(block, shard)
     try:
         yield
     finally:
-        _switch.block_shard = before
-        _switch.change(blocks=-1)
+        _switch.end(block)

@@ -434,3 +434,34 @@ def test_parts_of_a_batch_compiled():
         torch.manual_seed(1)
         assert torch.equal(y, ft.functional.dropout(x, 0.5, shard=shard))
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("before", ["", "ft.enable(); torch.compile(m, backend='aot_eager')(x)", "ft.enable()"])
+def test_parts_of_a_batch_where_the_compiler_comes_later(before):
+    code = f"""
+import sys, torch, fastdrop as fd, fastdrop.torch as ft
+m, x = torch.nn.Dropout(0.5), torch.ones(64)
+assert "torch._dynamo" not in sys.modules
+{before}
+for rank in (1, 0):
+    ft.enable(shard=fd.Shard(0, rank, 2))
+    torch.manual_seed(0)
+    y = torch.compile(m, backend="aot_eager")(x)
+    torch.manual_seed(0)
+    assert torch.equal(y, ft.functional.dropout(x, shard=fd.Shard(0, rank, 2)))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_blocks_that_end_in_any_order():
+    switch = ft.switch._switch
+    first, second, third = (ft.enabled(shard=shard) for shard in (Shard(0, 0, 2), Shard(0, 1, 2), []))
+    first.__enter__(), second.__enter__(), third.__enter__()
+    assert switch.shard == Shard(0, 1, 2)
+    first.__exit__(None, None, None)
+    assert switch.shard == Shard(0, 1, 2)
+    second.__exit__(None, None, None)
+    assert switch.shard is None and switch.library is not None
+    third.__exit__(None, None, None)
+    assert switch.shard is None and switch.library is None
