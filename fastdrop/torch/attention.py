@@ -20,7 +20,7 @@ from fastdrop.torch.drop import drop, ours, scale_of, straight, under
 from fastdrop.torch.ops import apply
 from fastdrop.torch.originals import ORIGINALS
 from fastdrop.torch.parts import Parts, check_parts, find_part, places_of
-from fastdrop.torch.sharded import attention_by_parts, by_parts
+from fastdrop.torch.sharded import attention_by_parts, by_parts, check_ours, is_dtensor, replicated
 from fastdrop.torch.stream import draw
 
 __all__ = ["scaled_dot_product_attention"]
@@ -146,7 +146,8 @@ def _causal_part(query: Tensor, key: Tensor, enable_gqa: bool, shard: Parts) -> 
     if queries is None:
         return None
     rows = torch.arange(shape[-2], device=query.device) * queries.step + queries.first
-    return rows[:, None] >= torch.arange(shape[-1], device=query.device)
+    mask = rows[:, None] >= torch.arange(shape[-1], device=query.device)
+    return replicated(mask, query) if is_dtensor(query) else mask
 
 
 def scaled_dot_product_attention(
@@ -228,12 +229,12 @@ def scaled_dot_product_attention(
         )
         return attention_by_parts(function, query, key, value, attn_mask, generator, shard)
     if shard is not None and is_causal and attn_mask is None:
+        _check_tensors(query, key, value, None)
         attn_mask = _causal_part(query, key, enable_gqa, shard)
         is_causal = attn_mask is None
     if p == 0.0 or not (ours(query) and ours(key) and ours(value)):
-        if p > 0.0 and not (generator is None and shard is None):
-            which = "shard" if generator is None else "generator"
-            raise ValueError(f"{which} is for floating tensors on the CPU, but got {query.dtype} on {query.device}")
+        if p > 0.0:
+            check_ours("scaled_dot_product_attention", generator, shard, query, key, value)
         # Given only where it is asked for: PyTorch 2.4 does not know it.
         grouped = {"enable_gqa": True} if enable_gqa else {}
         return ORIGINALS["scaled_dot_product_attention"](

@@ -26,7 +26,7 @@ from fastdrop.torch.connections import dropconnect
 from fastdrop.torch.drop import drop, ours, scale_of
 from fastdrop.torch.originals import ORIGINALS
 from fastdrop.torch.parts import Parts, check_parts, find_part, nothing, places_of
-from fastdrop.torch.sharded import apply_local, by_parts
+from fastdrop.torch.sharded import apply_local, by_parts, check_ours
 
 __all__ = [
     "alpha_dropout", "drop_block2d", "drop_path", "dropconnect", "dropout", "dropout1d", "dropout2d", "dropout3d",
@@ -50,11 +50,9 @@ def _check(
     if generator is not None or shard is not None:
         check_generator(generator)
         check_parts(shard)
-        if not (ours(input) or by_parts(input)):
-            which = "shard" if generator is None else "generator"
-            raise ValueError(
-                f"{name}(): {which} is for floating tensors on the CPU, but got {input.dtype} on {input.device}"
-            )
+        p = check_p(p)
+        if training and p > 0.0:
+            check_ours(name, generator, shard, input)
     return p if type(p) is float and 0.0 <= p <= 1.0 else check_p(p)
 
 
@@ -193,7 +191,7 @@ def path(
     shard: Parts = None,
 ) -> Tensor:
     """`drop_path`, which may leave what is kept as it is."""
-    p = _check(input, p, generator, "drop_path", shard=shard)
+    p = _check(input, p, generator, "drop_path", training, shard=shard)
     return _shared(input, p, training, False, path_shape, mode, generator, shard, scaled)
 
 

@@ -18,10 +18,19 @@ from torch import Tensor
 from fastdrop._core import Generator
 from fastdrop._views import contiguous_strides
 from fastdrop.shards import Place
-from fastdrop.torch.drop import next_seed, ours
+from fastdrop.torch.drop import check_leaf, next_seed, ours
+from fastdrop.torch.ops import CODES
 from fastdrop.torch.parts import Parts, Places, places_of
 
-__all__ = ["apply_local", "attention_by_parts", "by_parts", "connect_by_parts", "is_dtensor"]
+__all__ = [
+    "apply_local",
+    "attention_by_parts",
+    "by_parts",
+    "check_ours",
+    "connect_by_parts",
+    "is_dtensor",
+    "replicated",
+]
 
 _MODULE = "torch.distributed.tensor"  # never imported for this: it takes long, and who has a DTensor has it
 
@@ -35,6 +44,29 @@ def is_dtensor(x: Any) -> bool:
 def by_parts(x: Any) -> bool:
     """Whether x is a DTensor whose local tensor is the kernels'."""
     return is_dtensor(x) and ours(x._local_tensor)
+
+
+def check_ours(name: str, generator: Generator | None, shard: Parts, *tensors: Tensor) -> None:
+    """Refuse a generator or a part for tensors that are PyTorch's."""
+    if (generator is None and shard is None) or all(map(ours, tensors)) or all(map(by_parts, tensors)):
+        return
+    which = "shard" if generator is None else "generator"
+    others = [x for x in tensors if not (ours(x) or by_parts(x))]
+    found = _kind(others[0]) if others else "DTensors and other tensors"
+    raise ValueError(f"{name}(): {which} is for floating tensors on the CPU, but got {found}")
+
+
+def _kind(x: Tensor) -> str:
+    """Why x is PyTorch's."""
+    if not x.is_cpu or x.dtype not in CODES:
+        return f"{x.dtype} on {x.device}"
+    if x.is_nested:
+        return "a nested tensor"
+    if x.layout is not torch.strided:
+        return f"a tensor of layout {x.layout}"
+    if torch._C._get_tracing_state() is not None:
+        return "a tensor that torch.jit traces"
+    return f"a {type(x).__name__}"
 
 
 def _chunk(indices: Sequence[int], count: int, rank: int) -> Sequence[int]:
@@ -78,12 +110,14 @@ def _places(x: Any) -> dict[int, Place | None]:
 
 def _reduced(x: Any, linear: bool) -> Any:
     """x, with replicas in the place of what has no slice of a mask."""
-    replica = sys.modules[_MODULE].Replicate()
+    module = sys.modules[_MODULE]
+    replica = module.Replicate()
     places = _places(x)
 
     def kept(placement: Any) -> bool:
         if placement.is_partial():
-            return linear and placement.reduce_op in ("sum", "avg")
+            # An embedding's has a mask of its own, which is gone once the sum is made.
+            return linear and type(placement) is module.Partial and placement.reduce_op in ("sum", "avg")
         return places.get(getattr(placement, "dim", -1), True) is not None
 
     placements = [placement if kept(placement) else replica for placement in x.placements]
@@ -106,6 +140,11 @@ def _wrapped(y: Tensor, like: Any, placements: Sequence[Any], shape: Sequence[in
         y, like.device_mesh, placements, run_check=False, shape=torch.Size(shape), stride=stride
     )
     return z
+
+
+def replicated(y: Tensor, like: Any) -> Tensor:
+    """What all ranks have, as a DTensor on the mesh of another."""
+    return _wrapped(y, like, [sys.modules[_MODULE].Replicate()] * like.device_mesh.ndim, y.shape)
 
 
 def _absent(x: Any, generator: Generator | None) -> bool:
@@ -139,6 +178,8 @@ def apply_local(
     linear : bool
         Whether the sum of results is the result of the sum, so that a sum may still be made later.
     """
+    if inplace:
+        check_leaf(x)
     if _absent(x, generator):
         return x
     given, x = x, _reduced(x, linear)
@@ -222,9 +263,12 @@ def connect_by_parts(
     module, last = sys.modules[_MODULE], x.ndim - 1
     shard_of, replica, total = module.Shard, module.Replicate(), module.Partial()
     lists: tuple[list[Any], ...] = [], [], [], [], []
+    of_examples = None  # the one axis that they are split along: what `merged_rows` can say
     for p, q in zip(x.placements, weight.placements):
         axis = p.dim if type(p) is shard_of else None
-        if axis is not None and axis < last and q.is_replicate():
+        follow = axis is not None and of_examples in (None, axis) and math.prod(x.shape[:axis]) == 1
+        if follow and axis < last and q.is_replicate():
+            of_examples = axis
             found = p, q, p, total, p
         elif p.is_replicate() and q == shard_of(0):
             found = p, q, total, q, shard_of(last)
