@@ -20,7 +20,7 @@ from fastdrop.torch.drop import drop, ours, scale_of, straight, under
 from fastdrop.torch.ops import apply
 from fastdrop.torch.originals import ORIGINALS
 from fastdrop.torch.parts import Parts, check_parts, find_part, places_of
-from fastdrop.torch.sharded import attention_by_parts, by_parts, check_ours, is_dtensor, replicated
+from fastdrop.torch.sharded import attention_by_parts, by_parts, check_ours
 from fastdrop.torch.stream import draw
 
 __all__ = ["scaled_dot_product_attention"]
@@ -146,8 +146,7 @@ def _causal_part(query: Tensor, key: Tensor, enable_gqa: bool, shard: Parts) -> 
     if queries is None:
         return None
     rows = torch.arange(shape[-2], device=query.device) * queries.step + queries.first
-    mask = rows[:, None] >= torch.arange(shape[-1], device=query.device)
-    return replicated(mask, query) if is_dtensor(query) else mask
+    return rows[:, None] >= torch.arange(shape[-1], device=query.device)
 
 
 def scaled_dot_product_attention(
@@ -223,11 +222,12 @@ def scaled_dot_product_attention(
     for name, x in (("query", query), ("key", key), ("value", value), ("attn_mask", attn_mask)):
         if not isinstance(x, Tensor) and (x is not None or name != "attn_mask"):
             raise TypeError(f"scaled_dot_product_attention(): {name} has to be a Tensor, but got a {type(x).__name__}")
-    if p > 0.0 and by_parts(query) and by_parts(key) and by_parts(value):
+    placed = p > 0.0 or (shard is not None and is_causal and attn_mask is None)
+    if placed and by_parts(query) and by_parts(key) and by_parts(value):
         function = partial(
             scaled_dot_product_attention, dropout_p=p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
         )
-        return attention_by_parts(function, query, key, value, attn_mask, generator, shard)
+        return attention_by_parts(function, query, key, value, attn_mask, generator, shard, p > 0.0)
     if shard is not None and is_causal and attn_mask is None:
         _check_tensors(query, key, value, None)
         attn_mask = _causal_part(query, key, enable_gqa, shard)

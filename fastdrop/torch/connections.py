@@ -24,7 +24,7 @@ from fastdrop.random import check_generator
 from fastdrop.shards import Place, taken
 from fastdrop.torch.drop import drop, next_seed, ours, scale_of, transforming
 from fastdrop.torch.originals import ORIGINALS
-from fastdrop.torch.parts import Parts, check_parts, find_part, merged_rows, places_of
+from fastdrop.torch.parts import Parts, check_parts, find_part, merged_rows, places_of, said
 from fastdrop.torch.sharded import apply_local, by_parts, check_ours, connect_by_parts
 from fastdrop.torch.stream import seed_of
 
@@ -371,5 +371,4 @@ class DropConnectLinear(nn.Linear):
         )
 
     def extra_repr(self) -> str:
-        shard = "" if self.shard is None else f", shard={self.shard}"
-        return f"{super().extra_repr()}, p={self.p}, per_example={self.per_example}{shard}"
+        return f"{super().extra_repr()}, p={self.p}, per_example={self.per_example}{said(self.shard)}"

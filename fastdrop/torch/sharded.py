@@ -22,15 +22,7 @@ from fastdrop.torch.drop import check_leaf, next_seed, ours
 from fastdrop.torch.ops import CODES
 from fastdrop.torch.parts import Parts, Places, places_of
 
-__all__ = [
-    "apply_local",
-    "attention_by_parts",
-    "by_parts",
-    "check_ours",
-    "connect_by_parts",
-    "is_dtensor",
-    "replicated",
-]
+__all__ = ["apply_local", "attention_by_parts", "by_parts", "check_ours", "connect_by_parts", "is_dtensor"]
 
 _MODULE = "torch.distributed.tensor"  # never imported for this: it takes long, and who has a DTensor has it
 
@@ -142,16 +134,12 @@ def _wrapped(y: Tensor, like: Any, placements: Sequence[Any], shape: Sequence[in
     return z
 
 
-def replicated(y: Tensor, like: Any) -> Tensor:
-    """What all ranks have, as a DTensor on the mesh of another."""
-    return _wrapped(y, like, [sys.modules[_MODULE].Replicate()] * like.device_mesh.ndim, y.shape)
-
-
-def _absent(x: Any, generator: Generator | None) -> bool:
+def _absent(x: Any, generator: Generator | None, draws: bool = True) -> bool:
     """Whether this rank is not in the mesh of x, and has nothing of it. It draws as the others do."""
     if x.device_mesh.get_coordinate() is not None:
         return False
-    next_seed(generator)
+    if draws:
+        next_seed(generator)
     return True
 
 
@@ -231,6 +219,7 @@ def attention_by_parts(
     mask: Any,
     generator: Generator | None,
     shard: Parts,
+    draws: bool,
 ) -> Tensor:
     """Attention of DTensors: ``function(query, key, value, mask, generator=..., shard=...)`` of their local tensors."""
     if mask is not None and not is_dtensor(mask):
@@ -243,7 +232,7 @@ def attention_by_parts(
         x.redistribute(placements=placements) for x, placements in zip((query, key, value), (of_query, of_key, of_key))
     )
     weights, shape = (*query.shape[:-1], key.shape[-2]), (*query.shape[:-1], value.shape[-1])
-    if _absent(query, generator):
+    if _absent(query, generator, draws):
         return _wrapped(query._local_tensor, query, of_query, shape)
     if mask is not None:
         mask = _mask_by_parts(mask, of_query, query.ndim)

@@ -390,6 +390,17 @@ def check_dropconnect_in_parts(out: dict[str, Any]) -> None:
             close(bias.grad.full_tensor(), one.bias.grad)
 
 
+def check_causal_attention_without_dropout(out: dict[str, Any]) -> None:
+    """Positions count in the whole, of which the DTensor is a part."""
+    mesh = init_device_mesh("cpu", (size(),))
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 3, 6, 8, dtype=torch.float64), torch.randn(2, 3, 12, 8, dtype=torch.float64)
+    later = fd.Shard(-2, 1, 2)
+    y = F.scaled_dot_product_attention(q, k, k, is_causal=True, shard=later)
+    queries, keys = distribute_tensor(q, mesh, [Shard(2)]), distribute_tensor(k, mesh, [Replicate()])
+    close(F.scaled_dot_product_attention(queries, keys, keys, is_causal=True, shard=later).full_tensor(), y)
+
+
 def check_dropconnect_of_a_sequence_in_parts(out: dict[str, Any]) -> None:
     """Rows that do not follow each other are put together first."""
     mesh = init_device_mesh("cpu", (size(),))
