@@ -15,6 +15,7 @@ For PyTorch: pip install "fastdrop[torch]"
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 
 import torch
@@ -97,6 +98,7 @@ def main(argv=None):
             two, one = together[step], alone[step]
             print(f"{step + 1:4}   {two:9.6f}   {one:10.6f}   {abs(two - one):.1e}", flush=True)
         figures = {"together": together, "alone": alone}
+    gc.collect()  # DistributedDataParallel's threads end before the group that they use
     dist.barrier()
     dist.destroy_process_group()
     return figures

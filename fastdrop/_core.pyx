@@ -8,7 +8,7 @@ everything after that is C. Policy (what to drop, when, how to scale) lives in f
 """
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 cimport cython
 cimport numpy as cnp

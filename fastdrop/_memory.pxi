@@ -80,11 +80,19 @@ def apply_memory(uint64_t key, uint64_t call, double p, noise, block, double sca
     cdef int i, axis, nd = len(shape), spatial = 0 if block is None else len(block), failed = 0
     if nd > FD_MAX_NDIM:
         raise ValueError(f"x may have at most {FD_MAX_NDIM} axes, but has {nd}")
+    if noise is not None and len(noise) != nd:
+        raise ValueError(f"noise has to have {nd} axes, as x has, but got {tuple(noise)}")
+    if spatial > nd:
+        raise ValueError(f"block has to have at most {nd} axes, as x has, but got {tuple(block)}")
+    if part is not None and (noise is None or len(part) % 3):
+        raise ValueError(f"part has to be axis, first and step for each axis, with noise, but got {tuple(part)}")
     for i in range(nd - 1, -1, -1):
         dims[i] = shape[i]
         own = dims[i] if noise is None else noise[i]
         mask_shape[i] = dims[i]
         mask_strides[i] = 0 if own == 1 else step
+        if own < 0 or (own and step > INT64_MAX // own):
+            raise ValueError(f"noise has to be of a whole of fewer than 2**63 elements, but got {tuple(noise)}")
         step *= own if own else 1
         size *= dims[i]
         span += (dims[i] - 1) * <int64_t>y_strides[i]

@@ -39,7 +39,9 @@ class Shard:
     rank : int
         Which part, from 0.
     size : int or sequence of int
-        How many parts of the same extent there are, or the extents of all parts, which are kept as a tuple.
+        How many parts of the same extent there are, or the extents of all parts, which are kept as a tuple. A number
+        means equal parts, since a part knows no other's extent; `Mask.shard` splits as evenly as can be. Those of
+        `torch.chunk` are ``Shard(0, rank, [len(part) for part in x.chunk(world)])``.
     interleaved : bool
         Whether elements are dealt out one by one, ``whole[rank::size]``, as by `torch.utils.data.DistributedSampler`.
 

@@ -20,7 +20,7 @@ from fastdrop.torch.drop import drop, ours, scale_of, straight, under
 from fastdrop.torch.ops import apply
 from fastdrop.torch.originals import ORIGINALS
 from fastdrop.torch.parts import Parts, check_parts, find_part, places_of
-from fastdrop.torch.sharded import attention_by_parts, by_parts
+from fastdrop.torch.sharded import attention_by_parts, by_parts, check_ours
 from fastdrop.torch.stream import draw
 
 __all__ = ["scaled_dot_product_attention"]
@@ -222,18 +222,19 @@ def scaled_dot_product_attention(
     for name, x in (("query", query), ("key", key), ("value", value), ("attn_mask", attn_mask)):
         if not isinstance(x, Tensor) and (x is not None or name != "attn_mask"):
             raise TypeError(f"scaled_dot_product_attention(): {name} has to be a Tensor, but got a {type(x).__name__}")
-    if p > 0.0 and by_parts(query) and by_parts(key) and by_parts(value):
+    placed = p > 0.0 or (shard is not None and is_causal and attn_mask is None)
+    if placed and by_parts(query) and by_parts(key) and by_parts(value):
         function = partial(
             scaled_dot_product_attention, dropout_p=p, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
         )
-        return attention_by_parts(function, query, key, value, attn_mask, generator, shard)
+        return attention_by_parts(function, query, key, value, attn_mask, generator, shard, p > 0.0)
     if shard is not None and is_causal and attn_mask is None:
+        _check_tensors(query, key, value, None)
         attn_mask = _causal_part(query, key, enable_gqa, shard)
         is_causal = attn_mask is None
     if p == 0.0 or not (ours(query) and ours(key) and ours(value)):
-        if p > 0.0 and not (generator is None and shard is None):
-            which = "shard" if generator is None else "generator"
-            raise ValueError(f"{which} is for floating tensors on the CPU, but got {query.dtype} on {query.device}")
+        if p > 0.0:
+            check_ours("scaled_dot_product_attention", generator, shard, query, key, value)
         # Given only where it is asked for: PyTorch 2.4 does not know it.
         grouped = {"enable_gqa": True} if enable_gqa else {}
         return ORIGINALS["scaled_dot_product_attention"](

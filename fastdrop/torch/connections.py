@@ -24,8 +24,8 @@ from fastdrop.random import check_generator
 from fastdrop.shards import Place, taken
 from fastdrop.torch.drop import drop, next_seed, ours, scale_of, transforming
 from fastdrop.torch.originals import ORIGINALS
-from fastdrop.torch.parts import Parts, check_parts, find_part, merged_rows, places_of
-from fastdrop.torch.sharded import apply_local, by_parts, connect_by_parts
+from fastdrop.torch.parts import Parts, check_parts, find_part, merged_rows, places_of, said
+from fastdrop.torch.sharded import apply_local, by_parts, check_ours, connect_by_parts
 from fastdrop.torch.stream import seed_of
 
 __all__ = ["DropConnectLinear", "dropconnect"]
@@ -268,9 +268,7 @@ def dropconnect(
         if not tensor.is_floating_point():
             raise TypeError(f"{name} has to be a floating tensor, but got {tensor.dtype}")
     here, in_parts = ours(input) and ours(weight), by_parts(input) and by_parts(weight)
-    if not (generator is None and shard is None) and not (here or in_parts):
-        which = "shard" if generator is None else "generator"
-        raise ValueError(f"{which} is for floating tensors on the CPU, but got {input.dtype} on {input.device}")
+    check_ours("dropconnect", generator, shard, input, weight)
     if weight.dtype != input.dtype:
         raise TypeError(f"weight has to have the dtype of input, {input.dtype}, but got {weight.dtype}")
     if weight.dim() != 2 or not input.dim() or input.shape[-1] != weight.shape[1]:
@@ -373,5 +371,4 @@ class DropConnectLinear(nn.Linear):
         )
 
     def extra_repr(self) -> str:
-        shard = "" if self.shard is None else f", shard={self.shard}"
-        return f"{super().extra_repr()}, p={self.p}, per_example={self.per_example}{shard}"
+        return f"{super().extra_repr()}, p={self.p}, per_example={self.per_example}{said(self.shard)}"

@@ -20,7 +20,7 @@ from fastdrop._core import Generator
 from fastdrop.torch.ops import CODES, Transformed, apply, call_op, drop_op, handle, seed_op
 from fastdrop.torch.stream import KEYS, draw, seed_tensor
 
-__all__ = ["check_overlap", "drop", "next_seed", "ours", "scale_of", "straight", "transforming", "under"]
+__all__ = ["check_leaf", "check_overlap", "drop", "next_seed", "ours", "scale_of", "straight", "transforming", "under"]
 
 _transformed = torch._C._are_functorch_transforms_active
 _SEES_TRANSFORMS = hasattr(torch.library, "register_vmap")  # the compiler, since PyTorch 2.5
@@ -127,6 +127,11 @@ def _check_inplace(x: Tensor) -> None:
     check_overlap(x)
     if x.is_inference() and not torch.is_inference_mode_enabled():
         raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed: clone it before.")
+    check_leaf(x)
+
+
+def check_leaf(x: Tensor) -> None:
+    """Refuse to write to what gradients are of."""
     if x.requires_grad and torch.is_grad_enabled():
         base = x._base
         if x.is_leaf or (base is not None and base.is_leaf and base.requires_grad):

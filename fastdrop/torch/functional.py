@@ -26,7 +26,7 @@ from fastdrop.torch.connections import dropconnect
 from fastdrop.torch.drop import drop, ours, scale_of
 from fastdrop.torch.originals import ORIGINALS
 from fastdrop.torch.parts import Parts, check_parts, find_part, nothing, places_of
-from fastdrop.torch.sharded import apply_local, by_parts
+from fastdrop.torch.sharded import apply_local, by_parts, check_ours
 
 __all__ = [
     "alpha_dropout", "drop_block2d", "drop_path", "dropconnect", "dropout", "dropout1d", "dropout2d", "dropout3d",
@@ -50,11 +50,9 @@ def _check(
     if generator is not None or shard is not None:
         check_generator(generator)
         check_parts(shard)
-        if not (ours(input) or by_parts(input)):
-            which = "shard" if generator is None else "generator"
-            raise ValueError(
-                f"{name}(): {which} is for floating tensors on the CPU, but got {input.dtype} on {input.device}"
-            )
+        p = check_p(p)
+        if training and p > 0.0:
+            check_ours(name, generator, shard, input)
     return p if type(p) is float and 0.0 <= p <= 1.0 else check_p(p)
 
 
@@ -131,7 +129,7 @@ def dropout(
         return _elsewhere(dropout, input, p, training, inplace, generator, shard)
     if not training or p == 0.0 or (input.numel() == 0 and nothing(input.shape, shard)):
         return input
-    if shard is None:
+    if shard is None:  # a mask of the input's own shape, which is not looked at
         return drop(input, p, None, None, scale_of(p), 0.0, 0.0, inplace, generator)
     noise, part = find_part(input.shape, shard)
     return drop(input, p, noise, None, scale_of(p), 0.0, 0.0, inplace, generator, part)
@@ -172,8 +170,6 @@ def _shared(
         return input
     scale = scale_of(p) if scaled else 1.0
     if ours(input):
-        if shard is None:
-            return drop(input, p, noise, None, scale, 0.0, 0.0, inplace, generator)
         whole, part = find_part(input.shape, shard)
         return drop(input, p, noise_shape(whole, option), None, scale, 0.0, 0.0, inplace, generator, part)
     if by_parts(input):
@@ -193,7 +189,7 @@ def path(
     shard: Parts = None,
 ) -> Tensor:
     """`drop_path`, which may leave what is kept as it is."""
-    p = _check(input, p, generator, "drop_path", shard=shard)
+    p = _check(input, p, generator, "drop_path", training, shard=shard)
     return _shared(input, p, training, False, path_shape, mode, generator, shard, scaled)
 
 
@@ -210,7 +206,7 @@ def feature(
     """One decision per channel; `batch` is how many axes stand before the channels'."""
     if not training or p == 0.0 or (input.numel() == 0 and nothing(input.shape, shard)):
         return input
-    shape, part = (input.shape, None) if shard is None else find_part(input.shape, shard)
+    shape, part = find_part(input.shape, shard)
     if len(shape) < 2:
         raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
     noise = (*shape[: batch + 1], *(1,) * (len(shape) - batch - 1))
@@ -353,7 +349,7 @@ def alpha_dropout(
         return _elsewhere(alpha_dropout, input, p, training, inplace, generator, shard)
     if not training or p == 0.0 or (input.numel() == 0 and nothing(input.shape, shard)):
         return input
-    noise, part = (None, None) if shard is None else find_part(input.shape, shard)
+    noise, part = find_part(input.shape, shard)
     return drop(input, p, noise, None, *alpha_constants(p), inplace, generator, part)
 
 
@@ -486,7 +482,7 @@ def drop_block2d(
     if not training or p == 0.0 or (input.numel() == 0 and nothing(input.shape, shard)):
         return input
     if ours(input):
-        noise, part = (None, None) if shard is None else find_part(shape, shard)
+        noise, part = find_part(shape, shard)
         if shard is not None and any(axis in axes for axis in places_of(shape, shard)):
             raise ValueError(
                 f"drop_block2d(): shard has to be of the axes of examples or channels, but got {shard} for an input of "

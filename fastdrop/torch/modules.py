@@ -14,7 +14,7 @@ from fastdrop.block import BlockSize, check_block_size
 from fastdrop.broadcast import path_shape
 from fastdrop.random import check_generator
 from fastdrop.torch import functional as F
-from fastdrop.torch.parts import Parts, check_parts
+from fastdrop.torch.parts import Parts, check_parts, said
 
 __all__ = [
     "AlphaDropout", "DropBlock2d", "DropPath", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout",
@@ -39,8 +39,7 @@ class Drawing(nn.modules.dropout._DropoutNd):
         self.shard = shard
 
     def extra_repr(self) -> str:
-        said: str = super().extra_repr()
-        return said if self.shard is None else f"{said}, shard={self.shard}"
+        return f"{super().extra_repr()}{said(self.shard)}"
 
 
 class Dropout(Drawing, nn.Dropout):

@@ -11,6 +11,6 @@ __all__ = ["ORIGINALS"]
 
 _NAMES = (
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
-    "scaled_dot_product_attention",
+    "scaled_dot_product_attention", "multi_head_attention_forward",
 )  # fmt: skip
 ORIGINALS: dict[str, Callable[..., Tensor]] = {name: getattr(F, name) for name in _NAMES}

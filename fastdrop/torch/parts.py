@@ -10,7 +10,7 @@ import torch
 from fastdrop._checks import LIMIT
 from fastdrop.shards import Place, Shard, check_shards, place, whole_shape
 
-__all__ = ["Parts", "Places", "check_parts", "find_part", "merged_rows", "nothing", "places_of"]
+__all__ = ["Parts", "Places", "check_parts", "find_part", "merged_rows", "nothing", "places_of", "said"]
 
 
 class Places(dict[int, Place]):
@@ -25,6 +25,17 @@ def check_parts(shard: Parts) -> None:
     """Refuse what is no part, whatever tensor it is of."""
     if not isinstance(shard, Places):
         check_shards(shard)
+
+
+def said(shard: Parts) -> str:
+    """What a module's repr says of its part, after the rest.
+
+    Examples
+    --------
+    >>> said(Shard(0, 1, 2)), said(None)
+    (', shard=Shard(axis=0, rank=1, size=2)', '')
+    """
+    return "" if shard is None else f", shard={shard}"
 
 
 def places_of(shape: Sequence[int], shard: Parts) -> dict[int, Place]:

@@ -18,10 +18,11 @@ from torch import Tensor
 from fastdrop._core import Generator
 from fastdrop._views import contiguous_strides
 from fastdrop.shards import Place
-from fastdrop.torch.drop import next_seed, ours
+from fastdrop.torch.drop import check_leaf, next_seed, ours
+from fastdrop.torch.ops import CODES
 from fastdrop.torch.parts import Parts, Places, places_of
 
-__all__ = ["apply_local", "attention_by_parts", "by_parts", "connect_by_parts", "is_dtensor"]
+__all__ = ["apply_local", "attention_by_parts", "by_parts", "check_ours", "connect_by_parts", "is_dtensor"]
 
 _MODULE = "torch.distributed.tensor"  # never imported for this: it takes long, and who has a DTensor has it
 
@@ -35,6 +36,29 @@ def is_dtensor(x: Any) -> bool:
 def by_parts(x: Any) -> bool:
     """Whether x is a DTensor whose local tensor is the kernels'."""
     return is_dtensor(x) and ours(x._local_tensor)
+
+
+def check_ours(name: str, generator: Generator | None, shard: Parts, *tensors: Tensor) -> None:
+    """Refuse a generator or a part for tensors that are PyTorch's."""
+    if (generator is None and shard is None) or all(map(ours, tensors)) or all(map(by_parts, tensors)):
+        return
+    which = "shard" if generator is None else "generator"
+    others = [x for x in tensors if not (ours(x) or by_parts(x))]
+    found = _kind(others[0]) if others else "DTensors and other tensors"
+    raise ValueError(f"{name}(): {which} is for floating tensors on the CPU, but got {found}")
+
+
+def _kind(x: Tensor) -> str:
+    """Why x is PyTorch's."""
+    if not x.is_cpu or x.dtype not in CODES:
+        return f"{x.dtype} on {x.device}"
+    if x.is_nested:
+        return "a nested tensor"
+    if x.layout is not torch.strided:
+        return f"a tensor of layout {x.layout}"
+    if torch._C._get_tracing_state() is not None:
+        return "a tensor that torch.jit traces"
+    return f"a {type(x).__name__}"
 
 
 def _chunk(indices: Sequence[int], count: int, rank: int) -> Sequence[int]:
@@ -78,12 +102,14 @@ def _places(x: Any) -> dict[int, Place | None]:
 
 def _reduced(x: Any, linear: bool) -> Any:
     """x, with replicas in the place of what has no slice of a mask."""
-    replica = sys.modules[_MODULE].Replicate()
+    module = sys.modules[_MODULE]
+    replica = module.Replicate()
     places = _places(x)
 
     def kept(placement: Any) -> bool:
         if placement.is_partial():
-            return linear and placement.reduce_op in ("sum", "avg")
+            # An embedding's has a mask of its own, which is gone once the sum is made.
+            return linear and type(placement) is module.Partial and placement.reduce_op in ("sum", "avg")
         return places.get(getattr(placement, "dim", -1), True) is not None
 
     placements = [placement if kept(placement) else replica for placement in x.placements]
@@ -108,11 +134,12 @@ def _wrapped(y: Tensor, like: Any, placements: Sequence[Any], shape: Sequence[in
     return z
 
 
-def _absent(x: Any, generator: Generator | None) -> bool:
+def _absent(x: Any, generator: Generator | None, draws: bool = True) -> bool:
     """Whether this rank is not in the mesh of x, and has nothing of it. It draws as the others do."""
     if x.device_mesh.get_coordinate() is not None:
         return False
-    next_seed(generator)
+    if draws:
+        next_seed(generator)
     return True
 
 
@@ -139,6 +166,8 @@ def apply_local(
     linear : bool
         Whether the sum of results is the result of the sum, so that a sum may still be made later.
     """
+    if inplace:
+        check_leaf(x)
     if _absent(x, generator):
         return x
     given, x = x, _reduced(x, linear)
@@ -190,6 +219,7 @@ def attention_by_parts(
     mask: Any,
     generator: Generator | None,
     shard: Parts,
+    draws: bool,
 ) -> Tensor:
     """Attention of DTensors: ``function(query, key, value, mask, generator=..., shard=...)`` of their local tensors."""
     if mask is not None and not is_dtensor(mask):
@@ -202,7 +232,7 @@ def attention_by_parts(
         x.redistribute(placements=placements) for x, placements in zip((query, key, value), (of_query, of_key, of_key))
     )
     weights, shape = (*query.shape[:-1], key.shape[-2]), (*query.shape[:-1], value.shape[-1])
-    if _absent(query, generator):
+    if _absent(query, generator, draws):
         return _wrapped(query._local_tensor, query, of_query, shape)
     if mask is not None:
         mask = _mask_by_parts(mask, of_query, query.ndim)
@@ -222,9 +252,12 @@ def connect_by_parts(
     module, last = sys.modules[_MODULE], x.ndim - 1
     shard_of, replica, total = module.Shard, module.Replicate(), module.Partial()
     lists: tuple[list[Any], ...] = [], [], [], [], []
+    of_examples = None  # the one axis that they are split along: what `merged_rows` can say
     for p, q in zip(x.placements, weight.placements):
         axis = p.dim if type(p) is shard_of else None
-        if axis is not None and axis < last and q.is_replicate():
+        follow = axis is not None and of_examples in (None, axis) and math.prod(x.shape[:axis]) == 1
+        if follow and axis < last and q.is_replicate():
+            of_examples = axis
             found = p, q, p, total, p
         elif p.is_replicate() and q == shard_of(0):
             found = p, q, total, q, shard_of(last)

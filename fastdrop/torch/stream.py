@@ -102,6 +102,11 @@ def checkpoint_contexts(*generators: Generator) -> tuple[AbstractContextManager[
     TypeError
         If one is no `fastdrop.Generator`.
 
+    Notes
+    -----
+    What else says which masks are drawn has to be in backward what it was in the forward pass: a module's ``shard``
+    stays until its backward has run, and a block of `enabled` holds both.
+
     Examples
     --------
     >>> import functools, fastdrop, torch

@@ -16,7 +16,9 @@ from fastdrop._core import Generator
 from fastdrop._reporting import say
 from fastdrop.random import check_generator
 from fastdrop.torch import functional, modules
+from fastdrop.torch.connections import DropConnectLinear
 from fastdrop.torch.parts import Parts, check_parts
+from fastdrop.torch.weight_drop import WeightDrop
 
 __all__ = ["accelerate"]
 
@@ -54,7 +56,7 @@ _FORWARDS: dict[type[nn.Module], type[nn.Module]] = {
 }
 #: Package and end of the name of classes that are not imported for this.
 _NAMED = {("timm", "DropPath"): _Path, ("transformers", "DropPath"): _Path, ("torchvision", "StochasticDepth"): _Depth}
-_OURS = (modules.Drawing, *_NAMED.values())
+_OURS = (modules.Drawing, DropConnectLinear, *_NAMED.values())
 
 
 def _known(cls: type) -> type[nn.Module] | None:
@@ -72,7 +74,13 @@ def _reduce(module: nn.Module, protocol: Any) -> tuple[Any, ...]:
 
 
 def _scriptable(module: nn.Module) -> nn.Module:
-    """What torch.jit.script compiles: theirs, which `enable` reaches."""
+    """What torch.jit.script compiles: theirs, which `enable` reaches, but no generator nor part."""
+    given = [name for name in ("generator", "shard") if getattr(module, name) is not None]
+    if module.training and given:
+        raise RuntimeError(
+            f"torch.jit.script takes no {' nor '.join(given)}, but {type(module).__name__} was accelerated with it: "
+            "use torch.compile or torch.export, or eval() before"
+        )
     twin = copy(module)
     twin.__class__ = type(module).__bases__[1]
     return twin
@@ -95,16 +103,19 @@ def _combined(ours: type[nn.Module], theirs: type[nn.Module]) -> type[nn.Module]
     return _made[ours, theirs]
 
 
-_REACHED = "fastdrop.torch.enable() reaches it"
-
-
 def _swap(module: nn.Module, given: dict[str, Any]) -> str:
     """Swap one module's forward: "swapped", "" for what is no dropout, or fastdrop's already, or why it is left."""
-    theirs = type(module)
+    theirs: Any = type(module)
     if isinstance(module, _OURS):
-        return ""
+        vars(module).update(given)
+        return "swapped" if given else ""
+    if isinstance(module, WeightDrop):
+        return "drops weights, and takes generator= and shard= itself" if given else ""
+    parts = "shard" in given
+    reached = f"; fastdrop.torch.enable({'shard=...' if parts else ''}) reaches it"
+    beyond = "; fastdrop.torch.enable(shard=...) does not reach it" if parts else reached
     if isinstance(module, torch.jit.ScriptModule):
-        return f"is TorchScript; {_REACHED}" if "Drop" in module.original_name else ""
+        return f"is TorchScript{beyond}" if "Drop" in module.original_name else ""
     for cls in theirs.__mro__:
         ours = _known(cls)
         if ours is not None:
@@ -114,9 +125,9 @@ def _swap(module: nn.Module, given: dict[str, Any]) -> str:
             vars(module).update(given)
             return "swapped"
     if isinstance(module, nn.MultiheadAttention) and module.dropout > 0:
-        return f"drops in a function; {_REACHED}"
+        return f"drops in a function{reached}"
     if isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers > 1:
-        return f"drops in C++; {_REACHED}"
+        return f"drops in C++{beyond}"
     return "is not known" if "Drop" in theirs.__name__ and not any(True for _ in module.children()) else ""
 
 
@@ -136,9 +147,10 @@ def accelerate(
     verbose : bool
         Say on standard error what was done, and which dropouts were left and why.
     generator : fastdrop.Generator, optional
-        Where all that are swapped take their masks from, each its next call; PyTorch's default generator if not given.
+        Where all of them take their masks from, each its next call; PyTorch's default generator if not given. Modules
+        of fastdrop, and those that were accelerated before, are given it too, but for `WeightDrop`.
     shard : fastdrop.Shard or sequence of Shard, optional
-        Which part of the whole the inputs of all that are swapped are; see `functional.dropout`.
+        Which part of the whole the inputs of all of them are, likewise; see `functional.dropout`.
 
     Returns
     -------
@@ -153,7 +165,9 @@ def accelerate(
     Notes
     -----
     nn.MultiheadAttention and recurrent layers drop in functions of PyTorch, and code may call ``F.dropout``: for these
-    there is `enable`. What modules compute is `functional.dropout`'s and its kin's.
+    there is `enable`. What modules compute is `functional.dropout`'s and its kin's. A module's `shard` stays what it is
+    until its backward has run, where activation checkpointing computes the forward pass again. ``torch.jit.script``
+    puts PyTorch's own modules back, also in the model itself, and refuses `generator` and `shard` in training.
 
     Examples
     --------

@@ -8,6 +8,7 @@ the dropout within C++ (LSTM, attention), TorchScript, and functions imported un
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import threading
 import warnings
@@ -21,7 +22,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
+from fastdrop._checks import check_p
 from fastdrop._core import Mask
+from fastdrop.shards import check_shards
 from fastdrop.torch import functional
 from fastdrop.torch.drop import check_overlap, ours
 from fastdrop.torch.ops import CODES, fill
@@ -57,7 +60,8 @@ def _check_whole(name: str) -> None:
     if _switch.shard is not None:
         raise RuntimeError(
             f"{name}: enable(shard=...) reaches calls of torch.nn.functional by that name, but this one came from C++, "
-            "as in nn.LSTM, or from a function imported under another name: use a fastdrop module with shard= there"
+            "as in nn.LSTM, from a function imported under another name, or from what torch.jit or torch.export "
+            "records: use a fastdrop module with shard= there"
         )
 
 
@@ -67,9 +71,9 @@ def _operator(name: str, function: Callable[[Tensor, float, bool, bool], Tensor]
     inplace = name.endswith("_")
 
     def kernel(input: Tensor, p: float, train: bool) -> Tensor:
+        if train and 0.0 < p <= 1.0:
+            _check_whole(name)
         if 0.0 <= p <= 1.0 and _plain(input):
-            if train and p > 0.0:
-                _check_whole(name)
             return function(input, p, train, inplace)
         return _as_before(op, input, p, train)
 
@@ -78,8 +82,9 @@ def _operator(name: str, function: Callable[[Tensor, float, bool, bool], Tensor]
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
     p = args[1] if len(args) > 1 else options.get("dropout_p", 0.0)
-    if 0.0 < p <= 1.0 and _plain(query) and _plain(key) and _plain(value):
+    if 0.0 < p <= 1.0:
         _check_whole("scaled_dot_product_attention")
+    if 0.0 < p <= 1.0 and _plain(query) and _plain(key) and _plain(value):
         return functional.scaled_dot_product_attention(query, key, value, *args, **options)
     return _as_before(torch.ops.aten.scaled_dot_product_attention.default, query, key, value, *args, **options)
 
@@ -130,6 +135,10 @@ def _function(original: _Kernel) -> _Kernel:
         # As PyTorch's does, but for who is handed on: it would find this one under its name.
         if has_torch_function_unary(input):
             return handle_torch_function(original, (input,), input, p=p, training=training, inplace=inplace)
+        if training and _switch.shard is not None:
+            p = check_p(p)
+            if p > 0.0 and _exporting():
+                _check_whole(original.__name__)
         # Odd values of p reach fastdrop behind the original.
         if type(p) is not float or not isinstance(input, Tensor) or _exporting():
             return original(input, p, training, inplace)
@@ -139,6 +148,17 @@ def _function(original: _Kernel) -> _Kernel:
 
     call.__prepare_scriptable__ = lambda: original  # type: ignore[attr-defined]  # for torch.jit.script
     return call
+
+
+def _check_examples(name: str, rank: int, merged: bool) -> None:
+    """Refuse parts that are not of examples: the first of `rank` axes of weights, where heads may follow each."""
+    for shard in check_shards(_switch.shard):  # type: ignore[arg-type]
+        if shard.axis not in (0, -rank) or (merged and shard.interleaved):
+            raise ValueError(
+                f"{name}: enable(shard=...) has to be of axis 0, the examples' in attention weights"
+                f"{', and not interleaved where these are returned' if merged else ''}, but got {shard}: give "
+                "shard= to fastdrop.torch.functional.scaled_dot_product_attention instead"
+            )
 
 
 @functools.wraps(ORIGINALS["scaled_dot_product_attention"])
@@ -152,17 +172,62 @@ def _attention_function(
     **options: Any,
 ) -> Tensor:
     tensors = (query, key, value, attn_mask)
+    if _switch.shard is not None:
+        dropout_p = check_p(dropout_p)
+        if dropout_p > 0.0 and _exporting():
+            _check_whole("scaled_dot_product_attention")
     if type(dropout_p) is not float or not dropout_p or has_torch_function(tensors) or _exporting():
         return ORIGINALS["scaled_dot_product_attention"](query, key, value, attn_mask, dropout_p, *args, **options)
-    options["shard"] = _switch.shard
+    if _switch.shard is not None:
+        _check_examples("scaled_dot_product_attention", max(query.dim(), key.dim()), merged=False)
+        options["shard"] = _switch.shard
     return functional.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, *args, **options)
 
 
+_heads = ORIGINALS["multi_head_attention_forward"]
+
+
+@functools.wraps(_heads)
+def _heads_function(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    *args: Any,
+    **options: Any,
+) -> Any:
+    """Here for its check: weights that are returned have three axes, of which examples and heads are the first."""
+    if _switch.shard is not None and training and dropout_p > 0.0 and need_weights:
+        _check_examples("multi_head_attention_forward", 3, merged=True)
+    given = (
+        query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn,
+        dropout_p, out_proj_weight, out_proj_bias, training, key_padding_mask, need_weights, *args,
+    )  # fmt: skip
+    tensors = query, key, value, in_proj_weight, in_proj_bias, bias_k, bias_v, out_proj_weight, out_proj_bias
+    if has_torch_function(tensors):
+        return handle_torch_function(_heads, tensors, *given, **options)
+    return _heads(*given, **options)
+
+
+_heads_function.__prepare_scriptable__ = lambda: _heads  # type: ignore[attr-defined]
 torch.jit._builtins._register_builtin(_attention_function, "aten::scaled_dot_product_attention")
 
 _FUNCTIONS: dict[str, _Kernel] = {
-    name: _attention_function if name == "scaled_dot_product_attention" else _function(original)
-    for name, original in ORIGINALS.items()
+    **{name: _function(original) for name, original in ORIGINALS.items() if "dropout" in name},
+    "scaled_dot_product_attention": _attention_function,
+    "multi_head_attention_forward": _heads_function,
 }
 
 
@@ -172,30 +237,59 @@ class _Switch:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.stays = False
-        self.blocks = 0
+        self.stays_shard: Parts = None  # of `enable`
+        #: Who wants it besides, in the order they came, and their parts: blocks of threads end in any order.
+        self.blocks: dict[object, Parts] = {}
         self.library: torch.library.Library | None = None
-        #: Which part of the whole the inputs of torch.nn.functional's functions are: for `enable`, and for blocks.
-        self.stays_shard: Parts = None
-        self.block_shard: Parts = None
+        #: Which part of the whole the inputs of torch.nn.functional's functions are. The compiler guards on it.
+        self.shard: Parts = None
 
-    @property
-    def shard(self) -> Parts:
-        return self.stays_shard if self.block_shard is None else self.block_shard
-
-    def change(self, stays: bool | None = None, blocks: int = 0) -> None:
+    def stay(self, stays: bool, shard: Parts = None) -> None:
         with self.lock:
-            self.stays = self.stays if stays is None else stays
-            self.blocks += blocks
-            if (self.stays or self.blocks > 0) != (self.library is not None):
-                if self.library is None:
-                    self._replace(ORIGINALS, _FUNCTIONS)
-                    self.library = self._override()
-                else:
-                    self._replace(_FUNCTIONS, ORIGINALS)
-                    self.library._destroy()
-                    self.library = None
-                for op, _ in _OPERATORS:  # where it was decided which kernel a trace takes
-                    op._dispatch_cache.clear()
+            self.stays, self.stays_shard = stays, shard
+            self._change()
+
+    def begin(self, block: object, shard: Parts) -> None:
+        with self.lock:
+            self.blocks[block] = shard
+            self._change()
+
+    def end(self, block: object) -> None:
+        with self.lock:
+            del self.blocks[block]
+            self._change()
+
+    def _change(self) -> None:
+        """What follows from the above."""
+        given = [shard for shard in self.blocks.values() if shard is not None]
+        self.shard = given[-1] if given else self.stays_shard
+        if (self.stays or bool(self.blocks)) != (self.library is not None):
+            if self.library is None:
+                self._replace(ORIGINALS, _FUNCTIONS)
+                self.library = self._override()
+            else:
+                self._replace(_FUNCTIONS, ORIGINALS)
+                self.library._destroy()
+                self.library = None
+            for op, _ in _OPERATORS:  # where it was decided which kernel a trace takes
+                op._dispatch_cache.clear()
+        if self.shard is not None:
+            self._let_the_compiler_look()
+
+    @staticmethod
+    def _let_the_compiler_look() -> None:
+        """See to it that the compiler looks into our functions, where it finds the part, and guards on it.
+
+        It does not where it takes them for PyTorch's: when it is first imported, it lists what is in PyTorch's places.
+        """
+        rules = importlib.import_module("torch._dynamo.trace_rules").get_torch_obj_rule_map()
+        mistaken = [name for name, function in _FUNCTIONS.items() if function in rules]
+        for name in mistaken:
+            rules[ORIGINALS[name]] = rules.pop(_FUNCTIONS[name])
+        # This one calls others of ours, and would be as a whole in what is made.
+        rules.pop(ORIGINALS["multi_head_attention_forward"], None)
+        if mistaken:  # what it made of them has to be forgotten
+            importlib.import_module("torch._dynamo").reset()
 
     @staticmethod
     def _replace(old: dict[str, _Kernel], new: dict[str, _Kernel]) -> None:
@@ -218,6 +312,12 @@ class _Switch:
 _switch = _Switch()
 
 
+def _taken(shard: Parts) -> Parts:
+    """The argument `shard`; None for no part at all."""
+    check_parts(shard)
+    return shard or None
+
+
 def enable(shard: Parts = None) -> None:
     """Let fastdrop's kernels do the dropout of all PyTorch code in this process, until `disable`.
 
@@ -230,10 +330,11 @@ def enable(shard: Parts = None) -> None:
     ----------
     shard : fastdrop.Shard or sequence of Shard, optional
         Which part of the whole the inputs of all functions of torch.nn.functional are, as in `functional.dropout`: of a
-        batch, where all tensors have their examples along the same axis, such as 0 with ``batch_first=True``. Dropout
-        in C++, which may have them along another, is refused then; `Tensor.bernoulli_` knows of no parts, and
-        nn.MultiheadAttention that gives its weights merges examples and heads, which parts that are `interleaved` do
-        not survive.
+        batch, where all tensors have their examples along axis 0, as with ``batch_first=True``. Attention refuses other
+        axes, and nn.MultiheadAttention that gives its weights parts that are `interleaved`. What these functions do not
+        lead to is refused: dropout in C++, and under other names. `Tensor.bernoulli_` knows of no parts, nor does what
+        ends there: functions under other names in torch.func's transforms. Modules of fastdrop take their own
+        ``shard=``, not this one; `accelerate` gives it to them.
 
     Raises
     ------
@@ -245,7 +346,8 @@ def enable(shard: Parts = None) -> None:
     Masks come from PyTorch's generator (or the one given to `bernoulli_`), but are others than PyTorch's for the same
     seed; see `functional.dropout` for what is guaranteed. Functions that torch.compile has traced are traced again.
     Under it, what C++ draws within LSTM stays PyTorch's, as does what `torch.export` and `torch.jit.trace` record.
-    Enable and disable while no other thread runs PyTorch's operators.
+    Enable and disable while no other thread runs PyTorch's operators. With activation checkpointing, backward computes
+    the forward pass again: it has to run while the same is enabled, with the same `shard`.
 
     Examples
     --------
@@ -255,9 +357,7 @@ def enable(shard: Parts = None) -> None:
     >>> y = torch.nn.functional.dropout(torch.ones(1000), 0.5)  # by fastdrop
     >>> fastdrop.torch.disable()
     """
-    check_parts(shard)
-    _switch.stays_shard = shard
-    _switch.change(stays=True)
+    _switch.stay(True, _taken(shard))
 
 
 def disable() -> None:
@@ -268,8 +368,7 @@ def disable() -> None:
     >>> import fastdrop.torch
     >>> fastdrop.torch.disable()
     """
-    _switch.stays_shard = None
-    _switch.change(stays=False)
+    _switch.stay(False)
 
 
 @contextmanager
@@ -281,18 +380,19 @@ def enabled(shard: Parts = None) -> Iterator[None]:
     shard : fastdrop.Shard or sequence of Shard, optional
         As of `enable`; that of `enable`, or of the block around, if not given.
 
+    Notes
+    -----
+    With activation checkpointing, backward belongs into the block: it computes the forward pass again.
+
     Examples
     --------
     >>> import torch, fastdrop.torch
     >>> with fastdrop.torch.enabled():
     ...     y = torch.nn.functional.dropout(torch.ones(1000), 0.5)
     """
-    check_parts(shard)
-    before = _switch.block_shard
-    _switch.block_shard = before if shard is None else shard
-    _switch.change(blocks=1)
+    block, shard = object(), _taken(shard)
+    _switch.begin(block, shard)
     try:
         yield
     finally:
-        _switch.block_shard = before
-        _switch.change(blocks=-1)
+        _switch.end(block)

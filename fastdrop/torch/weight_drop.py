@@ -12,7 +12,7 @@ from fastdrop._checks import check_p, shown
 from fastdrop._core import Generator
 from fastdrop.random import check_generator
 from fastdrop.torch.functional import dropout
-from fastdrop.torch.parts import Parts, check_parts
+from fastdrop.torch.parts import Parts, check_parts, said
 
 __all__ = ["WeightDrop"]
 
@@ -109,5 +109,4 @@ class WeightDrop(nn.Module):
         return functional_call(self.module, dropped, args, kwargs)
 
     def extra_repr(self) -> str:
-        shard = "" if self.shard is None else f", shard={self.shard}"
-        return f"p={self.p}, names={self.names}{shard}"
+        return f"p={self.p}, names={self.names}{said(self.shard)}"

@@ -6,6 +6,7 @@ import copy
 import functools
 import itertools
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -197,6 +198,7 @@ def test_dropconnect(lead, seed):
         whole_x, whole_w = x.clone().requires_grad_(), w.clone().requires_grad_()
         y = connect(whole_x, whole_w, generator=fd.Generator(3))
         y.sum().backward()
+        seen = False
         total, dx, dw = torch.zeros_like(y), torch.zeros_like(x), torch.zeros_like(w)
         for shard, index in parts(random, shape, axes):
             if len(lead) == 2 and examples == 0 and "interleaved" in repr(shard) and index[0].step:
@@ -208,7 +210,8 @@ def test_dropconnect(lead, seed):
             total[(*index[:-2], index[-2]) if per_example else (..., index[-2])] += part.detach()
             dx[at] += px.grad
             dw[index[-2:]] += pw.grad
-        if total.any():
+            seen = True
+        if seen:
             for found, expected in ((total, y), (dx, whole_x.grad), (dw, whole_w.grad)):
                 torch.testing.assert_close(found, expected.detach(), rtol=1e-10, atol=1e-10)
 
@@ -300,6 +303,61 @@ def test_accelerate():
         assert torch.equal(copy.deepcopy(part[2])(x[:4]), part[2](x[:4]))
     plain = ft.accelerate(model(), verbose=False)
     assert "generator" not in vars(plain[0]) and "shard" not in vars(plain[0])
+
+
+def test_accelerate_gives_to_what_is_fastdrops_already(capsys):
+    nn, part, rng = torch.nn, Shard(0, 1, 2), fd.Generator(1)
+    weights = ft.WeightDrop(nn.Linear(4, 4), 0.5, ("weight",))
+    model = nn.Sequential(ft.Dropout(), nn.Dropout(), ft.DropConnectLinear(4, 4), ft.DropPath(), weights)
+    ft.accelerate(model, verbose=False)
+    ft.accelerate(model, generator=rng, shard=part)
+    said = capsys.readouterr().err
+    assert "accelerated 2 Dropout, 1 DropConnectLinear, 1 DropPath" in said
+    assert "left 4: WeightDrop drops weights, and takes generator= and shard= itself" in said
+    assert all(module.shard == part and module.generator is rng for module in model[:4]) and weights.shard is None
+    model = nn.Sequential(nn.MultiheadAttention(4, 1, 0.1), nn.LSTM(4, 4, 2, dropout=0.1))
+    for shard in (part, None):
+        ft.accelerate(model, shard=shard)
+        said, (which, verb) = capsys.readouterr().err, ("shard=...", "does not reach") if shard else ("", "reaches")
+        assert f"MultiheadAttention drops in a function; fastdrop.torch.enable({which}) reaches it" in said
+        assert f"LSTM drops in C++; fastdrop.torch.enable({which}) {verb} it" in said
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("given", [{"shard": Shard(0, 1, 2)}, {"generator": fd.Generator(1)}])
+def test_torch_jit_takes_no_parts(given):
+    model = ft.accelerate(torch.nn.Sequential(torch.nn.Dropout(0.5)), verbose=False, **given)
+    with pytest.raises(RuntimeError, match=r"torch\.jit\.script takes no (shard|generator), but Dropout was acc"):
+        torch.jit.script(model)
+    with pytest.raises(ValueError, match=r"(shard|generator) is for .*, but got a tensor that torch\.jit traces"):
+        torch.jit.trace(model, torch.ones(8))
+    assert isinstance(model[0], ft.Dropout)
+    for record in (lambda model: torch.jit.trace(model, torch.ones(8)), torch.jit.script):
+        assert torch.equal(record(model.eval())(torch.ones(8)), torch.ones(8))
+
+
+class Subclass(torch.Tensor):
+    pass
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_has_no_part_is_named():
+    shard = Shard(0, 0, 2)
+    for x, what in [
+        (torch.ones(2, 2, 4, dtype=torch.int64), "torch.int64 on cpu"),
+        (torch.ones(2, 2, 4, device="meta"), "torch.float32 on meta"),
+        (torch.ones(2, 2, 4).as_subclass(Subclass), "a Subclass"),
+        (torch.nested.nested_tensor([torch.ones(2, 4), torch.ones(1, 4)]), "a nested tensor"),
+        (torch.ones(2, 2, 4).to_sparse(), "a tensor of layout torch.sparse_coo"),
+    ]:
+        for function in (F.dropout, F.dropout2d, F.drop_path, lambda x, **o: F.dropconnect(x, torch.ones(3, 4), **o)):
+            if function is F.drop_path and x.is_nested:
+                continue  # which has no shape
+            message = f"shard is for floating tensors on the CPU, but got {re.escape(what)}|has to be a floating tensor"
+            with pytest.raises((ValueError, TypeError), match=message):
+                function(x, shard=shard)
+        for nothing in (F.dropout(x, training=False, shard=shard), F.dropout(x, 0.0, shard=shard)):
+            assert nothing.is_nested or nothing.is_sparse or nothing.is_meta or torch.equal(nothing, x)
 
 
 @pytest.mark.parametrize("package, name, attributes", [
@@ -410,7 +468,7 @@ def test_transforms(name):
     torch.testing.assert_close(tangent, expected.sum())
     torch.manual_seed(2)
     torch.testing.assert_close(torch.func.functionalize(lambda x: part(x * 1))(x), alone)
-    fixed = functools.partial(lambda x: part(x, generator=fd.Generator(0)))
+    fixed = lambda x: part(x, generator=fd.Generator(0))  # noqa: E731
     small = x[:2, :2].clone().requires_grad_()
     assert torch.autograd.gradcheck(fixed, small)
     assert torch.autograd.gradgradcheck(lambda x: fixed(x) ** 2, small)
@@ -422,6 +480,31 @@ def test_operators_are_well_formed():
     torch.library.opcheck(torch.ops.fastdrop.connect.default, (x, w, seed, 0.5, [8, 5, 6], [-3, 4, 1]))
     with pytest.raises(ValueError, match="part names axis 1 of 2: it has to be negative"):
         torch.ops.fastdrop.drop.default(x, seed, 0.3, [8, 6], [], 2.0, 0.5, -1.0, [1, 4, 1])
+
+
+@pytest.mark.parametrize("noise, block, part, message", [
+    ([4], [], [], "noise has to have 2 axes, as x has"),
+    ([4], [], [-2, 2, 1], "noise has to have 2 axes, as x has"),
+    ([4, 6, 1], [], [-2, 2, 1], "noise has to have 2 axes, as x has"),
+    ([], [2, 2, 2], [], "block_size has to be an integer or 2 of them"),
+    ([], [], [-2, 2, 1], "part has to be axis, first and step for each axis, with noise"),
+    ([8, 6], [], [-2], "part has to be axis, first and step for each axis"),
+    ([8, 6], [], [-2, 2], "part has to be axis, first and step for each axis"),
+    ([2**62, 2**62], [], [-2, 2**61, 1], r"noise has to be of a whole of fewer than 2\*\*63 elements"),
+    ([-4, 6], [], [-2, 0, 1], r"noise has to be of a whole of fewer than 2\*\*63 elements"),
+])  # fmt: skip
+def test_operators_refuse_laws_that_do_not_fit(noise, block, part, message):
+    with pytest.raises(ValueError, match=message):
+        torch.ops.fastdrop.drop.default(torch.ones(4, 6), torch.tensor(1), 0.5, noise, block, 2.0, 0.0, 0.0, part)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_parts_of_a_whole_that_is_too_large():
+    torch._dynamo.reset()
+    module = ft.Dropout(0.5, shard=[Shard(0, 2**40 - 1, 2**40), Shard(1, 0, 2**40)])
+    with pytest.raises(ValueError, match=r"of fewer than 2\*\*63 elements"):
+        torch.compile(module, backend="aot_eager")(torch.ones(4, 6))
+    torch._dynamo.reset()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -483,4 +566,6 @@ def test_shards_that_do_not_fit():
         F.dropout(torch.ones(4, dtype=torch.int64), shard=Shard(0, 0, 2))
     with pytest.raises(ValueError, match="shard is for floating tensors on the CPU"):
         F.scaled_dot_product_attention(*[torch.ones(2, 3, 4, device="meta")] * 3, dropout_p=0.5, shard=Shard(0, 0, 2))
+    with pytest.raises(RuntimeError, match="at least 2 axes, but got 1, 1 and 1"):
+        F.scaled_dot_product_attention(*[torch.ones(3)] * 3, dropout_p=0.5, is_causal=True, shard=Shard(0, 0, 2))
     assert torch.equal(torch.get_rng_state(), state)

@@ -424,6 +424,55 @@ def test_parts_of_a_batch():
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_parts_of_attention_are_of_examples(need_weights, compiled):
+    torch.manual_seed(0)
+    layer = nn.MultiheadAttention(16, 2, dropout=0.4, batch_first=True)
+    attend = torch.compile(layer, backend="aot_eager") if compiled else layer
+    x = torch.randn(4, 5, 16)
+
+    def call(x, shard=None):
+        torch.manual_seed(1)
+        with ft.enabled(shard):
+            return attend(x, x, x, need_weights=need_weights)[0]
+
+    y = call(x)
+    for rank in range(2):
+        torch.testing.assert_close(call(x[2 * rank :][:2], Shard(0, rank, 2)), y[2 * rank :][:2])
+        if not need_weights:
+            torch.testing.assert_close(call(x[rank::2], Shard(0, rank, 2, interleaved=True)), y[rank::2])
+    for shard in (Shard(1, 0, 2), Shard(-2, 0, 2), [Shard(0, 0, 2), Shard(-1, 0, 2)]):
+        with pytest.raises(ValueError, match=r"has to be of axis 0, the examples' in attention weights.*but got Shard"):
+            call(x, shard)
+    if need_weights:
+        with pytest.raises(ValueError, match="and not interleaved where these are returned"):
+            call(x, Shard(0, 0, 2, interleaved=True))
+    layer.eval()
+    call(x, Shard(1, 0, 2))
+    torch._dynamo.reset()
+
+
+def test_parts_reach_any_probability_and_no_operator():
+    x, shard = torch.ones(40), Shard(0, 1, 2)
+    refused = pytest.raises(RuntimeError, match=r"under another name, or from what torch\.jit")
+    with ft.enabled(shard=shard):
+        assert not nn.functional.dropout(x, 1).any()
+        torch.manual_seed(0)
+        y = nn.functional.dropout(x, np.float64(0.5))
+        torch.manual_seed(0)
+        assert torch.equal(y, F.dropout(x, 0.5, shard=shard))
+        with pytest.raises(TypeError, match="has to be a number"):
+            nn.functional.dropout(x, "0.5")
+        for call in (
+            lambda: torch.dropout(x.as_subclass(Subclass), 0.5, True),
+            lambda: torch.export.export(nn.Dropout(0.5), (x,)),
+        ):
+            with refused:
+                call()
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_parts_of_a_batch_compiled():
     x = torch.randn(4, 6)
     call = torch.compile(lambda x: nn.functional.dropout(x, 0.5), backend="aot_eager", fullgraph=True)
@@ -434,3 +483,34 @@ def test_parts_of_a_batch_compiled():
         torch.manual_seed(1)
         assert torch.equal(y, ft.functional.dropout(x, 0.5, shard=shard))
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("before", ["", "ft.enable(); torch.compile(m, backend='aot_eager')(x)", "ft.enable()"])
+def test_parts_of_a_batch_where_the_compiler_comes_later(before):
+    code = f"""
+import sys, torch, fastdrop as fd, fastdrop.torch as ft
+m, x = torch.nn.Dropout(0.5), torch.ones(64)
+assert "torch._dynamo" not in sys.modules
+{before}
+for rank in (1, 0):
+    ft.enable(shard=fd.Shard(0, rank, 2))
+    torch.manual_seed(0)
+    y = torch.compile(m, backend="aot_eager")(x)
+    torch.manual_seed(0)
+    assert torch.equal(y, ft.functional.dropout(x, shard=fd.Shard(0, rank, 2)))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_blocks_that_end_in_any_order():
+    switch = ft.switch._switch
+    first, second, third = (ft.enabled(shard=shard) for shard in (Shard(0, 0, 2), Shard(0, 1, 2), []))
+    first.__enter__(), second.__enter__(), third.__enter__()
+    assert switch.shard == Shard(0, 1, 2)
+    first.__exit__(None, None, None)
+    assert switch.shard == Shard(0, 1, 2)
+    second.__exit__(None, None, None)
+    assert switch.shard is None and switch.library is not None
+    third.__exit__(None, None, None)
+    assert switch.shard is None and switch.library is None

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from common import close, gathered, rank, recorded, same, size, train
 from torch import Tensor, nn
@@ -386,6 +388,68 @@ def check_dropconnect_in_parts(out: dict[str, Any]) -> None:
             z.square().sum().backward()
             close(weight.grad.full_tensor(), one.weight.grad)
             close(bias.grad.full_tensor(), one.bias.grad)
+
+
+def check_causal_attention_without_dropout(out: dict[str, Any]) -> None:
+    """Positions count in the whole, of which the DTensor is a part."""
+    mesh = init_device_mesh("cpu", (size(),))
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 3, 6, 8, dtype=torch.float64), torch.randn(2, 3, 12, 8, dtype=torch.float64)
+    later = fd.Shard(-2, 1, 2)
+    y = F.scaled_dot_product_attention(q, k, k, is_causal=True, shard=later)
+    queries, keys = distribute_tensor(q, mesh, [Shard(2)]), distribute_tensor(k, mesh, [Replicate()])
+    close(F.scaled_dot_product_attention(queries, keys, keys, is_causal=True, shard=later).full_tensor(), y)
+
+
+def check_dropconnect_of_a_sequence_in_parts(out: dict[str, Any]) -> None:
+    """Rows that do not follow each other are put together first."""
+    mesh = init_device_mesh("cpu", (size(),))
+    x, w = torch.randn(3, 2, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    for lead in (x, x[:1]):
+        leaf = lead.clone().requires_grad_()
+        y = F.dropconnect(leaf, w, generator=fd.Generator(1))
+        y.square().sum().backward()
+        part = distribute_tensor(lead, mesh, [Shard(1)]).requires_grad_()
+        z = F.dropconnect(part, distribute_tensor(w, mesh, [Replicate()]), generator=fd.Generator(1))
+        assert z.placements == ((Shard(1),) if len(lead) == 1 else (Replicate(),))
+        close(z.full_tensor(), y.detach())
+        z.square().sum().backward()
+        close(part.grad.full_tensor(), leaf.grad)
+
+
+def check_what_dtensors_refuse(out: dict[str, Any]) -> None:
+    """Before a number is drawn; and what enable(shard=) cannot give a part to."""
+    mesh = init_device_mesh("cpu", (size(),))
+    x, rng = torch.ones(8, 6), fd.Generator(1)
+    with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
+        F.dropout(distribute_tensor(x, mesh, [Shard(0)]).requires_grad_(), inplace=True, generator=rng)
+    assert rng.call == 0
+    part = distribute_tensor(x, mesh, [Shard(0)])
+    with ft.enabled(shard=fd.Shard(0, 1, 2)):
+        torch.manual_seed(0)
+        y = nn.functional.dropout(part, np.float64(0.5))
+        with pytest.raises(RuntimeError, match="under another name"):
+            torch.dropout(part, 0.5, True)
+    torch.manual_seed(0)
+    same(y.full_tensor(), F.dropout(x, 0.5, shard=fd.Shard(0, 1, 2)))
+    with pytest.raises(ValueError, match="but got DTensors and other tensors"):
+        F.dropconnect(x, distribute_tensor(torch.ones(4, 6), mesh, [Shard(0)]), generator=rng)
+
+
+def check_embedding_in_parts(out: dict[str, Any]) -> None:
+    """A sum that is still to be made, of which PyTorch has a mask: value and gradient."""
+    mesh = init_device_mesh("cpu", (size(),))
+    w, ids = torch.randn(10, 4, dtype=torch.float64), torch.tensor([1, 9, 4, 4, 0, 7])
+    leaf = w.clone().requires_grad_()
+    y = F.dropout(nn.functional.embedding(ids, leaf), 0.5, generator=fd.Generator(1))
+    y.square().sum().backward()
+    part = distribute_tensor(w, mesh, [Shard(0)]).requires_grad_()
+    z = F.dropout(
+        nn.functional.embedding(distribute_tensor(ids, mesh, [Replicate()]), part), 0.5, generator=fd.Generator(1)
+    )
+    close(z.full_tensor(), y.detach())
+    z.full_tensor().square().sum().backward()
+    close(part.grad.full_tensor(), leaf.grad)
 
 
 def check_weight_drop(out: dict[str, Any]) -> None:

@@ -69,8 +69,8 @@ def test_what_is_asked_for_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> No
         skip_or_fail("there is none")
 
 
-def launch(ranks: int, *script: str) -> str:
-    """Run a script on that many ranks, and return what they print."""
+def launch(ranks: int, *script: str) -> tuple[int | None, str]:
+    """Run a script on that many ranks, and return how they end, and what they print."""
     # Everything stays on the loopback interface, at ports that the system chooses.
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--local-addr", "127.0.0.1",
@@ -80,10 +80,11 @@ def launch(ranks: int, *script: str) -> str:
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": loopback, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        return process.communicate(timeout=TIMEOUT)[0]
+        printed = process.communicate(timeout=TIMEOUT)[0]
+        return process.returncode, printed
     except subprocess.TimeoutExpired:
         process.terminate()  # torchrun takes its ranks with it
-        return f"not done after {TIMEOUT} s\n{process.communicate(timeout=60)[0]}"
+        return None, f"not done after {TIMEOUT} s\n{process.communicate(timeout=60)[0]}"
 
 
 @lru_cache
@@ -91,7 +92,7 @@ def started(run: str) -> tuple[list[dict[str, Any]], str]:
     """What the checks of each rank said, and what was printed."""
     count, modules = RUNS[run]
     with TemporaryDirectory() as folder:
-        printed = launch(count, str(HERE / "ranks.py"), folder, *modules)
+        _, printed = launch(count, str(HERE / "ranks.py"), folder, *modules)
         files = [Path(folder, f"{rank}.json") for rank in range(count)]
         return [json.loads(file.read_text()) if file.exists() else {} for file in files], printed
 
@@ -130,7 +131,8 @@ def test_losses_are_those_of_one_process() -> None:
 @pytest.mark.parametrize("dropout", ["fastdrop", "pytorch"])
 def test_the_example(dropout: str) -> None:
     """With fastdrop's dropout two workers print what one does, but for rounding; with PyTorch's they do not."""
-    printed = launch(2, str(EXAMPLE), "--steps", "30", "--dropout", dropout)
+    code, printed = launch(2, str(EXAMPLE), "--steps", "30", "--dropout", dropout)
+    assert code == 0, printed
     rows = re.findall(r"^ +(\d+) +(\S+) +(\S+) +(\S+)$", printed, re.MULTILINE)
     assert [int(row[0]) for row in rows] == [1, 10, 20, 30], printed
     apart = max(float(row[3]) for row in rows)
