@@ -84,8 +84,8 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options:
     p = args[1] if len(args) > 1 else options.get("dropout_p", 0.0)
     if 0.0 < p <= 1.0:
         _check_whole("scaled_dot_product_attention")
-    if 0.0 < p <= 1.0 and _plain(query) and _plain(key) and _plain(value):
-        return functional.scaled_dot_product_attention(query, key, value, *args, **options)
+        if _plain(query) and _plain(key) and _plain(value):
+            return functional.scaled_dot_product_attention(query, key, value, *args, **options)
     return _as_before(torch.ops.aten.scaled_dot_product_attention.default, query, key, value, *args, **options)
 
 
@@ -179,7 +179,8 @@ def _attention_function(
     if type(dropout_p) is not float or not dropout_p or has_torch_function(tensors) or _exporting():
         return ORIGINALS["scaled_dot_product_attention"](query, key, value, attn_mask, dropout_p, *args, **options)
     if _switch.shard is not None:
-        _check_examples("scaled_dot_product_attention", max(query.dim(), key.dim()), merged=False)
+        if isinstance(query, Tensor) and isinstance(key, Tensor):  # else it is refused behind this
+            _check_examples("scaled_dot_product_attention", max(query.dim(), key.dim()), merged=False)
         options["shard"] = _switch.shard
     return functional.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, *args, **options)
 
