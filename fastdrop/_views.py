@@ -141,6 +141,17 @@ def check_shard(rank: Any, size: Any, interleaved: Any = False) -> tuple[int, in
     return check_int("rank", rank, 0, count - 1), size
 
 
+def even_part(n: int, rank: int, size: int) -> slice:
+    """Part `rank` of n elements in `size` parts as even as can be; the first have what is left over.
+
+    >>> [even_part(7, rank, 3) for rank in range(3)]  # as numpy.array_split
+    [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]
+    """
+    least, more = divmod(n, size)
+    first = rank * least + min(rank, more)
+    return slice(first, first + least + (rank < more))
+
+
 def shard_view(view: View, axis: int, rank: int, size: int | Shape, interleaved: bool, what: str = "mask") -> View:
     """Part `rank` of the `size` that an axis is dealt out in.
 
@@ -163,10 +174,8 @@ def shard_view(view: View, axis: int, rank: int, size: int | Shape, interleaved:
         part = slice(first, first + size[rank])
     elif interleaved:
         part = slice(rank, None, size)
-    else:  # the first parts have what is left over, as of numpy.array_split
-        least, more = divmod(shape[axis], size)
-        first = rank * least + min(rank, more)
-        part = slice(first, first + least + (rank < more))
+    else:
+        part = even_part(shape[axis], rank, size)
     return index_view(view, (*(slice(None),) * axis, part), what)
 
 

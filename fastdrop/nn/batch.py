@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from fastdrop.nn.autograd import Array
@@ -104,7 +105,7 @@ def along(axis: int) -> AbstractContextManager[None]:
     shard = _part.shard
     if shard is None or shard.axis == axis:
         return _NOTHING
-    return batch_part(Shard(axis, shard.rank, shard.size, interleaved=shard.interleaved), _part.total)
+    return batch_part(replace(shard, axis=axis), _part.total)
 
 
 def undivided() -> AbstractContextManager[None]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastdrop._checks import shown
 from fastdrop._reporting import reason, say
+from fastdrop._views import even_part
 from fastdrop.nn.autograd import Array
 from fastdrop.nn.batch import is_together, together
 from fastdrop.shards import Shard
@@ -86,8 +87,8 @@ class Team:
 
     def extents(self, count: int) -> tuple[int, ...]:
         """How many of `count` examples each process has: as even as can be, as of `Mask.shard`."""
-        least, more = divmod(count, self.size)
-        return tuple(least + (rank < more) for rank in range(self.size))
+        parts = (even_part(count, rank, self.size) for rank in range(self.size))
+        return tuple(part.stop - part.start for part in parts)
 
     def part(self, count: int) -> Part:
         """What this process has of a batch of `count` examples.
@@ -96,10 +97,9 @@ class Team:
         of generators, and enters the same sums, as the others.
         """
         extents = self.extents(count)
-        if extents[self.rank]:
-            first = sum(extents[: self.rank])
-            own = extents[self.rank]
-            return Part(slice(first, first + own), Shard(0, self.rank, extents), own / count, self.total)
+        if own := extents[self.rank]:
+            rows = even_part(count, self.rank, self.size)
+            return Part(rows, Shard(0, self.rank, extents), own / count, self.total)
         shard = Shard(0, 0, (1, count - 1) if count > 1 else (1,))
         return Part(slice(0, 1), shard, 0.0, self._total_of_others)
 

@@ -23,7 +23,7 @@ LOOKS = dict(zip(VARIANTS, ((FAINT, ":", "s"), (COLOURS[1], "--", "D"), (COLOURS
 SHOWN = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-def _here(ax: Any, of: dict[str, Any]) -> None:
+def _here(ax: Any, of: dict[str, Any], bucket: float) -> None:
     """One and two ranks on one machine: medians with quartiles, and the formula's word for two."""
     for i, variant in enumerate(VARIANTS):
         colour, _, mark = LOOKS[variant]
@@ -32,7 +32,7 @@ def _here(ax: Any, of: dict[str, Any]) -> None:
         around = [[abs(1e3 * t["quartiles"][side] - m) for t, m in zip(taken, middle)] for side in (0, 1)]
         places = [n + 0.14 * (i - 1) for n in RANKS]
         ax.errorbar(places, middle, around, fmt=mark, color=colour, ms=5, capsize=2, label=WORDS[variant])
-        two = closed_form(step_of(of, variant, of["ranks"]["1"]["spread"]), network_here(of), 2, 25 * 2**20)
+        two = closed_form(step_of(of, variant, of["ranks"]["1"]["spread"]), network_here(of), 2, bucket)
         words = "two by the formula" if i == len(VARIANTS) - 1 else None
         ax.plot(places[1], 1e3 * two, "x", color="black", ms=6, label=words)
     ax.set_xlim(0.6, 2.4)
@@ -59,7 +59,7 @@ def draw(figures: dict[str, Any], to: Path, bucket: float, spread: float) -> Non
             len(figures), 1 + len(NETWORKS), sharey="row", squeeze=False, width_ratios=[0.7, *[1] * len(NETWORKS)]
         )
         for row, (name, of) in zip(grid, figures.items()):
-            _here(row[0], of)
+            _here(row[0], of, bucket)
             row[0].set_title(f"{TITLES[name]}, measured here", loc="left", fontsize=9.5)
             row[0].set_ylabel("milliseconds a step")
             for ax, network in zip(row[1:], NETWORKS):
